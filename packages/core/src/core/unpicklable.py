@@ -172,7 +172,7 @@ class _ProbePickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unus
         if isinstance(obj, self._opaque):
             return _nothing, ()
         custom = custom_serializers.reduce(obj)
-        return custom if custom is not None else super().reducer_override(obj)
+        return super().reducer_override(obj) if custom is NotImplemented else custom
 
 
 def _out_of_band(buffer: Any) -> None:
@@ -241,14 +241,15 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 def _parts_of_instance(obj: Any) -> Iterator[tuple[str, Any]]:
     reduction: Any = custom_serializers.reduce(obj)
-    if reduction is not None:
+    if reduction is not NotImplemented:
         yield "what its registered serializer returns", reduction[1][1]
         return
     reducer = cloudpickle.Pickler.dispatch_table.get(type(obj))
     reduction = reducer(obj) if reducer is not None else obj.__reduce_ex__(_PICKLE_PROTOCOL)
     if not isinstance(reduction, tuple):  # a string: the name of a global
         return
-    _, arguments, state, items, pairs, *_ = (*reduction, None, None, None, None)
+    fields: tuple[Any, ...] = (*reduction, None, None, None)
+    arguments, state, items, pairs = fields[1:5]
     yield from _parts_of_state(state)
     yield from ((f"[{index}]", value) for index, value in enumerate(items or ()))
     yield from _items(pairs or ())
