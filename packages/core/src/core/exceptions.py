@@ -45,16 +45,18 @@
     ├── UnserializableException
     └── OufOfBandObjectRefSerializationException   (Ray's spelling)
 
-All can be pickled with their fields. Wrong arguments of a call are plain ``TypeError`` and ``ValueError``.
+All can be pickled with their fields. Wrong arguments of a call are plain ``TypeError`` and ``ValueError``. One long
+module, because a tree is read whole.
 """
 
+# ruff: noqa: N818 - the names are Ray's
 from __future__ import annotations
 
 import os
 import signal as signals
-from functools import lru_cache
-from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
+
+from core.dual_exceptions import dual_exception
 
 
 class RayError(Exception):
@@ -157,7 +159,7 @@ class RayTaskError(RayError):
         if not isinstance(cause, Exception) or isinstance(self, type(cause)):
             return self
         try:
-            made: RayTaskError = make_dual_exception_type(type(cause))._of(self, cause)  # type: ignore[attr-defined]
+            made: RayTaskError = dual_exception(self, RayTaskError, cause)
         except Exception:  # noqa: BLE001 - subclassing the user's class runs its metaclass and __init_subclass__
             return self
         return made
@@ -187,85 +189,6 @@ class RayTaskError(RayError):
 def _restore_task_error(dual: bool, *fields: Any) -> RayTaskError:
     error = RayTaskError(*fields)
     return error.as_instanceof_cause() if dual else error
-
-
-_HEAP_TYPE = 1 << 9
-
-
-@lru_cache(maxsize=256)
-def make_dual_exception_type(cause_type: type[Exception]) -> type[RayTaskError]:
-    """Return the class ``RayTaskError(X)``, which inherits both :class:`RayTaskError` and ``cause_type``.
-
-    No constructor of the user's class ever runs for it. Fields that C code or ``__slots__`` keeps (``errno`` of an
-    ``OSError``) are read from the cause; other missing attributes too.
-
-    Raises:
-        TypeError: ``cause_type`` cannot be subclassed together with ``RayTaskError``.
-    """
-
-    def _of(error: RayTaskError, cause: Exception) -> RayTaskError:
-        made: RayTaskError
-        if isinstance(cause, BaseExceptionGroup):
-            made = BaseExceptionGroup.__new__(dual, cause.message, cause.exceptions)  # type: ignore[type-var]
-        else:
-            made = _builtin_base(dual).__new__(dual, cause)
-        BaseException.args.__set__(made, (cause,))  # type: ignore[attr-defined]
-        made.__dict__.update(error.__dict__)
-        return made
-
-    def __init__(self: RayTaskError, *args: Any) -> None:
-        """Everything is set by ``_of``; the user's ``__init__`` must not run a second time."""
-
-    def __getattr__(self: RayTaskError, name: str) -> Any:
-        # Dunders are protocol questions (__notes__, __rich_console__) about this object, not about its cause.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.__dict__["cause"], name)
-
-    def __reduce_ex__(self: RayTaskError, protocol: int) -> tuple[Any, ...]:
-        return RayTaskError.__reduce__(self)
-
-    namespace: dict[str, Any] = {
-        "__module__": RayTaskError.__module__,
-        "__doc__": f"A {cause_type.__name__} raised in a task.",
-        "__init__": __init__,
-        "__getattr__": __getattr__,
-        "__getattribute__": object.__getattribute__,
-        "__setattr__": object.__setattr__,
-        "__hash__": object.__hash__,
-        "__reduce_ex__": __reduce_ex__,
-        "args": BaseException.__dict__["args"],
-        "_of": staticmethod(_of),
-        **_forwarding_properties(cause_type),
-    }
-    dual: type[RayTaskError] = type(f"RayTaskError({cause_type.__name__})", (RayTaskError, cause_type), namespace)
-    return dual
-
-
-def _builtin_base(cls: type) -> Any:
-    """Return the C class that lays out instances of ``cls``; only its ``__new__`` may make them."""
-    while cls.__flags__ & _HEAP_TYPE and cls.__base__ is not None:
-        cls = cls.__base__
-    return cls
-
-
-def _forwarding_properties(cause_type: type) -> dict[str, property]:
-    """Return properties that read from the cause what lives outside ``__dict__``."""
-    found: dict[str, property] = {}
-    for base in cause_type.__mro__:
-        if base in (BaseException, object) or base in RayTaskError.__mro__:
-            continue
-        for name, attribute in vars(base).items():
-            if isinstance(attribute, MemberDescriptorType | GetSetDescriptorType) and not name.startswith("__"):
-                found[name] = _forwarding_property(name)
-    return found
-
-
-def _forwarding_property(name: str) -> property:
-    def read(self: RayTaskError) -> Any:
-        return getattr(self.__dict__["cause"], name)
-
-    return property(read)
 
 
 def describe_death(signal: int, exit_code: int | None) -> str:
