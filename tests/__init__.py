@@ -1,0 +1,1 @@
+"""Tests of what crosses packages; each package has its own unit tests beside it."""

@@ -1,0 +1,85 @@
+"""The distribution alone, in an empty virtual environment, as a user installs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: What `import core` may never load: each costs tens of milliseconds, or belongs to an extra.
+HEAVY = {
+    "asyncio.subprocess", "cloudpickle", "concurrent.futures.process", "dask", "grpc", "http.client", "joblib",
+    "multiprocessing.pool", "numpy", "pandas", "pyarrow", "pydantic", "ray", "rich", "ssl", "torch", "unittest", "xml",
+}  # fmt: skip
+
+#: Modules that `import core` may load beyond those of a bare interpreter. It is a count, not a time, so that a busy
+#: machine cannot change it; each module is 0.1 to 1 ms.
+MODULE_BUDGET = 250
+
+
+@pytest.fixture(scope="module")
+def empty_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a virtual environment in which nothing but the distribution was installed."""
+    home = tmp_path_factory.mktemp("alone")
+    venv.create(home / "venv", with_pip=True)
+    python = home / "venv" / "bin" / "python"
+    command = [python, "-m", "pip", "install", "-qq", "-c", ROOT / "constraints.txt", ROOT / "packages/core"]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return python
+
+
+def run(python: Path | str, code: str) -> str:
+    """Run ``code`` away from the checkout, as no developer would have it on the path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [python, "-c", code], cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_it_installs_alone_with_at_most_five_dependencies(empty_environment: Path) -> None:
+    listed = json.loads(run(empty_environment, "import subprocess as s, sys\n"
+        "print(s.run([sys.executable, '-m', 'pip', 'list', '--format', 'json'], capture_output=True, text=True).stdout)"))
+    names = {entry["name"].lower() for entry in listed} - {"pip", "setuptools", "wheel"}
+    assert "skate-core" in names
+    assert len(names - {"skate-core"}) <= 5, names
+
+
+@pytest.mark.timeout(300)
+def test_it_runs_alone(empty_environment: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import core as ray\n"
+        "ray.init(num_cpus=2)\n"
+        "@ray.remote\n"
+        "def square(x):\n"
+        "    return x * x\n"
+        "print(ray.get([square.remote(i) for i in range(5)]))\n"
+        "ray.shutdown()\n"
+    )
+    done = subprocess.run([empty_environment, program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "[0, 1, 4, 9, 16]"
+
+
+def test_import_is_light() -> None:
+    loaded = set(json.loads(run(sys.executable, "import core, json, sys; print(json.dumps(sorted(sys.modules)))")))
+    bare = set(json.loads(run(sys.executable, "import json, sys; print(json.dumps(sorted(sys.modules)))")))
+    assert not loaded & HEAVY
+    assert len(loaded - bare) <= MODULE_BUDGET, sorted(loaded - bare)
+
+
+def test_import_starts_nothing() -> None:
+    code = "import core, threading, os; print(threading.active_count(), len(os.listdir('/proc/self/fd')))"
+    bare = "import threading, os; print(threading.active_count(), len(os.listdir('/proc/self/fd')))"
+    assert run(sys.executable, code) == run(sys.executable, bare)
