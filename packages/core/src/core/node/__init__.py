@@ -1,0 +1,1 @@
+"""The per-machine daemon: it grants leases, starts and watches processes, keeps the actor table and the store."""

@@ -1,0 +1,151 @@
+"""Placement groups: bundles of resources carved out of the node, and who may draw on them.
+
+A group is PENDING until all its bundles fit at once, then CREATED, and REMOVED in the end. On one node every strategy
+but STRICT_SPREAD places all bundles on that node; STRICT_SPREAD asks for a node per bundle, so with two bundles or
+more it stays PENDING (Ray's state for it too) until the cluster grows.
+
+Removal is idempotent. A removed group leaves a tombstone, so that demands that name it later can be refused with the
+right reason; the last :data:`TOMBSTONES` are kept.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from core.protocol.records import Bundle, PlacementGroupInfo
+from core.specs import Resources
+from core.state.resources import GPU, Allocation, ResourcePool, add
+
+#: How many removed groups are remembered.
+TOMBSTONES = 10_000
+
+STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+
+
+class PlacementGroup(Struct, eq=False):
+    """One group that is not removed."""
+
+    placement_group_id: bytes
+    name: str
+    strategy: str
+    bundles: list[Bundle]
+    creator: bytes
+    detached: bool = False
+    #: processes that are told when the group is placed or removed
+    watchers: set[bytes] = set()
+    #: one pool per bundle once CREATED, else empty
+    pools: list[ResourcePool] = []
+    #: the node's resources behind ``pools``, same order
+    allocations: list[Allocation] = []
+
+    @property
+    def resources(self) -> Resources:
+        """What all bundles together need."""
+        return add(bundle.resources for bundle in self.bundles)
+
+    def info(self) -> PlacementGroupInfo:
+        """Return the public state."""
+        state = "CREATED" if self.pools else "PENDING"
+        return PlacementGroupInfo(
+            self.placement_group_id, self.name, self.strategy, self.bundles, state, self.detached
+        )
+
+
+class PlacementTable:
+    """The groups of one node and their bundles."""
+
+    def __init__(self, node: ResourcePool) -> None:
+        self._node = node
+        self.groups: dict[bytes, PlacementGroup] = {}
+        #: name -> id, for groups with a name
+        self._names: dict[str, bytes] = {}
+        #: last known state of removed groups, oldest first
+        self._removed: dict[bytes, PlacementGroupInfo] = {}
+
+    def register(self, group: PlacementGroup) -> str:
+        """Add a pending group; return why it is refused, or "".
+
+        Registering an id again changes nothing.
+        """
+        identifier = group.placement_group_id
+        if identifier in self.groups or identifier in self._removed:
+            return ""
+        if group.strategy not in STRATEGIES:
+            return f"unknown placement strategy {group.strategy!r}; valid ones: {', '.join(STRATEGIES)}"
+        if not group.bundles:
+            return "a placement group needs at least one bundle"
+        if group.name and group.name in self._names:
+            return f"a placement group named {group.name!r} exists already"
+        self.groups[identifier] = group
+        if group.name:
+            self._names[group.name] = identifier
+        return ""
+
+    def find(self, identifier: bytes, name: str = "") -> PlacementGroupInfo | None:
+        """Return the state of a group by id, or by name if the id is empty."""
+        if not identifier:
+            identifier = self._names.get(name, b"")
+        group = self.groups.get(identifier)
+        return group.info() if group is not None else self._removed.get(identifier)
+
+    def was_removed(self, identifier: bytes) -> bool:
+        """Tell whether no leases can come from ``identifier`` any more (removed, or never heard of)."""
+        return identifier not in self.groups
+
+    def feasible(self, group: PlacementGroup) -> bool:
+        """Tell whether an empty node could hold the group."""
+        if group.strategy == "STRICT_SPREAD" and len(group.bundles) > 1:
+            return False
+        trial = ResourcePool(self._node.total, self._node.gpu_total)
+        return _carve(trial, group.bundles) is not None
+
+    def place(self, group: PlacementGroup) -> bool:
+        """Carve all bundles out of the node now, or none of them; return whether it worked."""
+        allocations = _carve(self._node, group.bundles)
+        if allocations is None:
+            return False
+        group.allocations = allocations
+        group.pools = [
+            ResourcePool(dict(allocation.amounts), allocation.gpus if _has_gpu(allocation) else {})
+            for allocation in allocations
+        ]
+        return True
+
+    def remove(self, identifier: bytes) -> PlacementGroup | None:
+        """Give the bundles back to the node, forget the group and return it; None if there is none.
+
+        Leases that draw on the group keep their share of its pools, which nobody else can see any more.
+        """
+        group = self.groups.pop(identifier, None)
+        if group is None:
+            return None
+        if group.name:
+            self._names.pop(group.name, None)
+        info = group.info()
+        info.state = "REMOVED"
+        self._removed[identifier] = info
+        if len(self._removed) > TOMBSTONES:
+            del self._removed[next(iter(self._removed))]
+        for allocation in group.allocations:
+            self._node.release(allocation)
+        group.allocations = []
+        return group
+
+    def infos(self) -> list[PlacementGroupInfo]:
+        """Return the state of every group, removed ones last."""
+        return [*(group.info() for group in self.groups.values()), *self._removed.values()]
+
+
+def _has_gpu(allocation: Allocation) -> bool:
+    return any(name == GPU for name, _ in allocation.amounts)
+
+
+def _carve(pool: ResourcePool, bundles: list[Bundle]) -> list[Allocation] | None:
+    done: list[Allocation] = []
+    for bundle in bundles:
+        if not pool.fits(bundle.resources):
+            for allocation in done:
+                pool.release(allocation)
+            return None
+        done.append(pool.allocate(bundle.resources))
+    return done

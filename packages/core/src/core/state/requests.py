@@ -1,0 +1,207 @@
+"""What waits in the scheduler's queue, and the bookkeeping of one round of serving it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from msgspec import Struct
+
+from core.specs import LeaseSpec, Resources
+from core.state.placement import PlacementGroup
+from core.state.resources import ResourcePool
+from core.state.scheduler_events import WorkerKey
+
+
+class Request(Struct, eq=False):
+    """Somebody who waits for resources; ``key`` identifies it, ``asker`` is the process behind it."""
+
+    key: Hashable
+    spec: LeaseSpec
+    #: nesting depth; the deeper is served first
+    depth: int
+    name: str
+    #: since when it waits (monotonic seconds)
+    since: float
+    asker: bytes
+
+    @property
+    def digest(self) -> Hashable:
+        """Equal for requests of which at most the first needs a look in a round that cannot serve it."""
+        return self.spec
+
+    @property
+    def units(self) -> int:
+        """How many workers (or groups) it waits for."""
+        return 1
+
+    @property
+    def worker_key(self) -> WorkerKey | None:
+        """Which workers can serve it; None if it needs none."""
+        return None
+
+    @property
+    def what(self) -> str:
+        """What it is, for messages."""
+        return f"placement group {self.name}"
+
+
+class Demand(Request, eq=False):
+    """A holder that wants ``backlog`` more leases of its class ``cls``."""
+
+    job_id: bytes
+    cls: int
+    backlog: int
+
+    @property
+    def digest(self) -> Hashable:
+        return self.key
+
+    @property
+    def units(self) -> int:
+        return self.backlog
+
+    @property
+    def worker_key(self) -> WorkerKey:
+        return self.spec.runtime_env, self.job_id
+
+    @property
+    def what(self) -> str:
+        return f"task {self.name}"
+
+
+class ActorRequest(Request, eq=False):
+    """An actor that wants a worker; ``key`` is its id too."""
+
+    actor_id: bytes
+    job_id: bytes
+    held: Resources
+
+    @property
+    def worker_key(self) -> WorkerKey:
+        return self.spec.runtime_env, self.job_id
+
+    @property
+    def what(self) -> str:
+        return f"actor {self.name}"
+
+
+class GroupRequest(Request, eq=False):
+    """A placement group that wants its bundles; ``key`` is its id."""
+
+    group: PlacementGroup
+
+
+class Infeasible(Struct, eq=False):
+    """A request that no node can ever serve as it is, and when to say so again."""
+
+    request: Request
+    warn_at: float
+    interval: float
+
+
+class RequestQueue:
+    """The waiting requests: by depth, then first come first served. Infeasible ones stand apart."""
+
+    def __init__(self) -> None:
+        self._by_depth: dict[int, dict[Hashable, Request]] = {}
+        self._depth: dict[Hashable, int] = {}
+        self.infeasible: dict[Hashable, Infeasible] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._depth)
+
+    def __len__(self) -> int:
+        return len(self._depth) + len(self.infeasible)
+
+    def push(self, request: Request) -> None:
+        """Add a request at the tail of its depth."""
+        self._by_depth.setdefault(request.depth, {})[request.key] = request
+        self._depth[request.key] = request.depth
+
+    def find(self, key: Hashable) -> Request | None:
+        """Return a waiting request, feasible or not."""
+        depth = self._depth.get(key)
+        if depth is not None:
+            return self._by_depth[depth][key]
+        entry = self.infeasible.get(key)
+        return entry.request if entry is not None else None
+
+    def remove(self, key: Hashable) -> None:
+        """Forget a request, if it waits."""
+        self.infeasible.pop(key, None)
+        depth = self._depth.pop(key, None)
+        if depth is not None:
+            requests = self._by_depth[depth]
+            del requests[key]
+            if not requests:
+                del self._by_depth[depth]
+
+    def requeue(self, key: Hashable) -> None:
+        """Move a request to the tail of its depth, if it waits."""
+        depth = self._depth.get(key)
+        if depth is not None:
+            requests = self._by_depth[depth]
+            requests[key] = requests.pop(key)
+
+    def set_infeasible(self, request: Request, warn_at: float, interval: float) -> None:
+        """Put a request aside: it waits, but is not served."""
+        self.infeasible[request.key] = Infeasible(request, warn_at, interval)
+
+    def in_order(self) -> list[Request]:
+        """Return the feasible requests in the order of service."""
+        if len(self._by_depth) == 1:
+            return [*next(iter(self._by_depth.values())).values()]
+        return [request for depth in sorted(self._by_depth, reverse=True) for request in self._by_depth[depth].values()]
+
+    def all(self) -> list[Request]:
+        """Return every request."""
+        return [*self.in_order(), *(entry.request for entry in self.infeasible.values())]
+
+    def of_asker(self, asker: bytes) -> list[Request]:
+        """Return what a process waits for."""
+        return [request for request in self.all() if request.asker == asker]
+
+    def of_group(self, placement_group: bytes) -> list[Request]:
+        """Return the requests that want to run inside a placement group."""
+        return [request for request in self.all() if request.spec.strategy.placement_group == placement_group]
+
+    def of_worker_key(self, key: WorkerKey) -> list[Request]:
+        """Return the requests that need a worker of ``key``."""
+        return [request for request in self.all() if request.worker_key == key]
+
+
+class Round(Struct, eq=False):
+    """What was promised while one event is being answered."""
+
+    #: workers being started and not claimed yet, by key
+    free_starting: dict[WorkerKey, int]
+    #: request key -> starting workers claimed for it
+    claims: dict[Hashable, int] = {}
+    #: pool (by identity) -> amounts not to be given to those further behind
+    reserved: dict[int, dict[str, int]] = {}
+    #: digests of requests that do not fit any more
+    failed: set[Hashable] = set()
+    #: the first request of each digest that does not fit, and the pool it would draw on
+    short: list[tuple[Request, ResourcePool]] = []
+
+    def claim_starting(self, request: Request, pool: ResourcePool, fresh: bool) -> None:
+        """Count a starting worker as the one for ``request``; ``fresh`` if it was started for it just now."""
+        if not fresh:
+            key = request.worker_key
+            assert key is not None
+            self.free_starting[key] -= 1
+        self.claims[request.key] = self.claims.get(request.key, 0) + 1
+        self.reserve(request, pool)
+
+    def reserve(self, request: Request, pool: ResourcePool) -> None:
+        """Keep what ``request`` needs from those behind it."""
+        reserved = self.reserved.setdefault(id(pool), {})
+        for name, amount in request.spec.resources:
+            reserved[name] = reserved.get(name, 0) + amount
+
+    def fail(self, request: Request, pool: ResourcePool | None) -> None:
+        """Note that ``request`` does not fit now, nor do others of its spec."""
+        self.failed.add(request.digest)
+        if pool is not None:
+            self.short.append((request, pool))
+            self.reserve(request, pool)

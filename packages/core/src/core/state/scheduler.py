@@ -1,0 +1,570 @@
+"""The local scheduler: who may use which worker, and when to start and stop workers.
+
+Theory of operation
+    Three kinds of *requests* wait in one queue: *demands* (a holder wants more leases of one scheduling class), *actors*
+    (each wants one worker), and *placement groups* (each wants all its bundles at once). After every event the queue
+    is served in *rounds*. A round walks the requests, the deeper nesting first (a nested task must not starve behind
+    the parents that wait for it), then first come first served, and gives each at most one unit; rounds go on while
+    anybody gets something. A demand that got a lease and wants more goes to the tail, so holders take turns.
+
+    A request that does not fit *reserves* what it needs: those behind it may only use the rest. So a request for the
+    whole node is not starved by a stream of small ones. A request that fits but finds no idle worker claims one that
+    is being started, or has one started, at most ``max_starting`` at a time.
+
+    When a feasible request does not fit, leases are asked back (``AskBack``) from the parties (a holder and one of its
+    classes) that have more than their fair share, see :mod:`core.state.reclaim`.
+
+Prior art: the lease protocol of Ray's raylet ("Ownership", NSDI 2021). Rejected: binding a request to a process at the
+moment it is forked; when forks are slow, requests then wait for one particular process while others fall idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from core.protocol.records import DeathCause
+from core.specs import LeaseSpec, Resources
+from core.state import reclaim
+from core.state import scheduler_events as ev
+from core.state.placement import PlacementGroup, PlacementTable
+from core.state.requests import ActorRequest, Demand, GroupRequest, Request, RequestQueue, Round
+from core.state.resources import CPU, Allocation, ResourcePool, describe
+from core.state.worker_pool import Lease, Worker, WorkerPool
+
+#: Seconds an idle worker above the pool's target stays.
+IDLE_SECONDS = 1.0
+#: Seconds after which a worker that declined to leave is asked again.
+DECLINED_SECONDS = 10.0
+#: Seconds before an infeasible request is reported, then the interval doubles up to the maximum.
+INFEASIBLE_SECONDS = 3.0
+INFEASIBLE_MAX_SECONDS = 600.0
+#: A key whose workers fail to start this often in a row is given up.
+MAX_START_FAILURES = 3
+#: Leases without any CPU, beyond this many per CPU, are granted only one per second.
+ZERO_CPU_LEASES_PER_CPU = 8
+ZERO_CPU_SECONDS = 1.0
+
+
+class Scheduler:
+    """The scheduling state of one node.
+
+    Args:
+        node_id: for node affinity.
+        total: the node's resources in units.
+        new_address: makes the address of a worker that is to be started.
+    """
+
+    def __init__(self, node_id: bytes, total: Mapping[str, int], new_address: Callable[[], bytes]) -> None:
+        self.node_id = node_id
+        self.node = ResourcePool(total)
+        self.groups = PlacementTable(self.node)
+        self.pool = WorkerPool()
+        self.queue = RequestQueue()
+        self.leases: dict[int, Lease] = {}
+        #: lease ids by holder
+        self.held: dict[bytes, set[int]] = {}
+        cpus = max(1, -(-total.get(CPU, 0) // 10_000))
+        #: idle workers to keep
+        self.target_idle = cpus
+        self.max_starting = 2 * cpus
+        self._new_address = new_address
+        self._next_lease = 1
+        #: leases that hold no CPU at all
+        self._zero_cpu_leases = 0
+        self._zero_cpu_cap = ZERO_CPU_LEASES_PER_CPU * cpus
+        self._zero_cpu_at = 0.0
+        #: when to grant the next of them
+        self._zero_cpu_wait: float | None = None
+        #: when a lease may be asked back that must be left alone now
+        self._serve_again: float | None = None
+        #: when time alone will change something; None if never
+        self.deadline: float | None = None
+        self._handlers: dict[type, Callable[..., None]] = {
+            ev.JobStarted: self._job_started,
+            ev.JobEnded: self._job_ended,
+            ev.Demanded: self._demanded,
+            ev.ActorWaits: self._actor_waits,
+            ev.ActorWithdrawn: self._actor_withdrawn,
+            ev.GroupCreated: self._group_created,
+            ev.GroupRemoved: self._group_removed,
+            ev.LeaseReturned: self._lease_returned,
+            ev.WorkerReady: self._worker_ready,
+            ev.StartFailed: self._start_failed,
+            ev.StopDeclined: self._stop_declined,
+            ev.WorkerLeaving: self._worker_leaving,
+            ev.WorkerBlocked: self._worker_blocked,
+            ev.WorkerUnblocked: self._worker_unblocked,
+            ev.ProcessGone: self._process_gone,
+            ev.Tick: self._tick,
+        }
+
+    def handle(self, event: ev.Event, *, now: float) -> list[ev.Instruction]:
+        """Take in one event; return what must be done, in order. ``now`` is in monotonic seconds."""
+        out: list[ev.Instruction] = []
+        self._handlers[type(event)](event, now, out)
+        self._serve(now, out)
+        self._set_deadline(now)
+        return out
+
+    # jobs
+
+    def _job_started(self, event: ev.JobStarted, now: float, out: list[ev.Instruction]) -> None:
+        key = (LeaseSpec().runtime_env, event.job_id)
+        for _ in range(self.target_idle):
+            self._start_worker(key, out)
+
+    def _job_ended(self, event: ev.JobEnded, now: float, out: list[ev.Instruction]) -> None:
+        for worker in list(self.pool.workers.values()):
+            if worker.key[1] == event.job_id and worker.state in ("starting", "idle", "stopping"):
+                self._kill(worker, "its job is over", out)
+
+    # requests
+
+    def _demanded(self, event: ev.Demanded, now: float, out: list[ev.Instruction]) -> None:
+        key = (event.holder, event.cls)
+        if event.backlog <= 0:
+            self.queue.remove(key)
+            return
+        refusal = self._refusal(event.spec)
+        if refusal is not None:
+            self.queue.remove(key)
+            out.append(ev.Refused(event.holder, event.cls, *refusal))
+            return
+        demand = self.queue.find(key)
+        if isinstance(demand, Demand) and demand.depth == event.depth:
+            demand.backlog = event.backlog
+            return
+        self.queue.remove(key)
+        spec = event.spec
+        self._push(
+            Demand(key, spec, event.depth, event.name, now, event.holder, event.job_id, event.cls, event.backlog),
+            spec.strategy.kind == "placement_group" or self.node.could_fit(spec.resources),
+        )
+
+    def _actor_waits(self, event: ev.ActorWaits, now: float, out: list[ev.Instruction]) -> None:
+        refusal = self._refusal(event.spec)
+        if refusal is not None:
+            out.append(ev.ActorRefused(event.actor_id, *refusal))
+            return
+        depth = self._depth_below(event.owner)
+        self._push(
+            ActorRequest(
+                event.actor_id, event.spec, depth, event.name, now, event.owner, event.actor_id, event.job_id, event.held
+            ),
+            event.spec.strategy.kind == "placement_group" or self.node.could_fit(event.spec.resources),
+        )
+
+    def _actor_withdrawn(self, event: ev.ActorWithdrawn, now: float, out: list[ev.Instruction]) -> None:
+        self.queue.remove(event.actor_id)
+
+    def _group_created(self, event: ev.GroupCreated, now: float, out: list[ev.Instruction]) -> None:
+        group = PlacementGroup(
+            event.placement_group_id,
+            event.name,
+            event.strategy,
+            event.bundles,
+            event.creator,
+            event.detached,
+            {event.creator},
+        )
+        if self.groups.register(group) or group.pools or self.queue.find(group.placement_group_id):
+            return
+        spec = LeaseSpec(group.resources)
+        depth = self._depth_below(event.creator)
+        name = event.name or event.placement_group_id.hex()
+        self._push(
+            GroupRequest(group.placement_group_id, spec, depth, name, now, event.creator, group),
+            self.groups.feasible(group),
+        )
+
+    def _depth_below(self, address: bytes) -> int:
+        """Return the nesting depth of what the process at ``address`` asks for."""
+        worker = self.pool.workers.get(address)
+        return worker.depth + 1 if worker is not None else 0
+
+    def _refusal(self, spec: LeaseSpec) -> tuple[str, str] | None:
+        """Return (kind, reason) if no node can ever serve ``spec``."""
+        strategy = spec.strategy
+        if strategy.kind == "node" and not strategy.soft and strategy.node_id != self.node_id:
+            return "unschedulable", f"node {strategy.node_id.hex()} is dead or unknown, and the affinity to it is hard"
+        if strategy.kind != "placement_group":
+            return None
+        identifier = strategy.placement_group
+        group = self.groups.groups.get(identifier)
+        if group is None:
+            return "placement_group_removed", f"placement group {identifier.hex()} was removed"
+        if strategy.bundle >= len(group.bundles):
+            return "unschedulable", f"bundle {strategy.bundle} of a placement group of {len(group.bundles)} bundles"
+        bundles = group.bundles if strategy.bundle < 0 else [group.bundles[strategy.bundle]]
+        if not any(ResourcePool(dict(bundle.resources)).could_fit(spec.resources) for bundle in bundles):
+            return "unschedulable", f"{describe(spec.resources)} fits into no bundle of placement group {identifier.hex()}"
+        return None
+
+    # placement groups
+
+    def _group_removed(self, event: ev.GroupRemoved, now: float, out: list[ev.Instruction]) -> None:
+        identifier = event.placement_group_id
+        group = self.groups.remove(identifier)
+        if group is None:
+            return
+        self.queue.remove(identifier)
+        reason = f"placement group {identifier.hex()} was removed"
+        for worker in list(self.pool.workers.values()):
+            user = worker.placement_group or (worker.lease.placement_group if worker.lease else b"")
+            if user == identifier:
+                self._kill(worker, reason, out)
+        for request in self.queue.of_group(identifier):
+            self.queue.remove(request.key)
+            self._refuse(request, "placement_group_removed", reason, out)
+        out.append(ev.GroupChanged(identifier, frozenset(group.watchers)))
+
+    def _refuse(self, request: Request, kind: str, reason: str, out: list[ev.Instruction]) -> None:
+        if isinstance(request, Demand):
+            out.append(ev.Refused(request.holder, request.cls, kind, reason))
+        elif isinstance(request, ActorRequest):
+            out.append(ev.ActorRefused(request.actor_id, kind, reason))
+
+    # workers
+
+    def _start_worker(self, key: ev.WorkerKey, out: list[ev.Instruction]) -> bool:
+        if self.pool.starting_count >= self.max_starting:
+            return False
+        worker = self.pool.starting(self._new_address(), key)
+        out.append(ev.StartWorker(worker.address, key))
+        return True
+
+    def _worker_ready(self, event: ev.WorkerReady, now: float, out: list[ev.Instruction]) -> None:
+        worker = self.pool.workers.get(event.address)
+        if worker is None or worker.state != "starting":
+            return
+        worker.pid = event.pid
+        self.pool.failures.pop(worker.key, None)
+        self.pool.make_idle(worker, now)
+
+    def _start_failed(self, event: ev.StartFailed, now: float, out: list[ev.Instruction]) -> None:
+        worker = self.pool.remove(event.address)
+        if worker is None:
+            return
+        failures = self.pool.failures[worker.key] = self.pool.failures.get(worker.key, 0) + 1
+        if event.kind == "start" and failures < MAX_START_FAILURES:
+            return
+        self.pool.failures.pop(worker.key, None)
+        for request in self.queue.of_worker_key(worker.key):
+            self.queue.remove(request.key)
+            self._refuse(request, event.kind, event.reason, out)
+
+    def _stop_declined(self, event: ev.StopDeclined, now: float, out: list[ev.Instruction]) -> None:
+        worker = self.pool.workers.get(event.address)
+        if worker is not None and worker.state == "stopping":
+            self.pool.make_idle(worker, now)
+            worker.keep_until = now + DECLINED_SECONDS
+
+    def _worker_leaving(self, event: ev.WorkerLeaving, now: float, out: list[ev.Instruction]) -> None:
+        worker = self.pool.workers.get(event.address)
+        if worker is not None:
+            worker.leaving = True
+            if worker.state == "idle":
+                self.pool.change(worker, "stopping")
+
+    def _worker_blocked(self, event: ev.WorkerBlocked, now: float, out: list[ev.Instruction]) -> None:
+        worker = self.pool.workers.get(event.address)
+        if worker is not None and worker.lease is not None:
+            allocation = worker.lease.allocation
+            allocation.pool.lend_cpu(allocation)
+
+    def _worker_unblocked(self, event: ev.WorkerUnblocked, now: float, out: list[ev.Instruction]) -> None:
+        worker = self.pool.workers.get(event.address)
+        if worker is not None and worker.lease is not None:
+            allocation = worker.lease.allocation
+            allocation.pool.take_cpu_back(allocation)
+
+    def _process_gone(self, event: ev.ProcessGone, now: float, out: list[ev.Instruction]) -> None:
+        address = event.address
+        worker = self.pool.remove(address)
+        if worker is not None:
+            if worker.lease is not None:
+                self._end_lease(worker.lease)
+            if worker.allocation is not None:
+                worker.allocation.pool.release(worker.allocation)
+        for request in self.queue.of_asker(address):
+            if isinstance(request, Demand):
+                self.queue.remove(request.key)
+        for lease_id in list(self.held.get(address, ())):
+            lease = self.leases[lease_id]
+            self._end_lease(lease)
+            self._kill(self.pool.workers[lease.worker], "the process that submitted its task is gone", out)
+        orphans = [
+            group.placement_group_id
+            for group in self.groups.groups.values()
+            if group.creator == address and not group.detached
+        ]
+        for identifier in orphans:
+            self._group_removed(ev.GroupRemoved(identifier), now, out)
+
+    def _kill(self, worker: Worker, reason: str, out: list[ev.Instruction]) -> None:
+        """End a worker. What it holds is given back when its death is confirmed."""
+        if worker.state in ("starting", "idle"):
+            self.pool.change(worker, "stopping")
+        out.append(ev.KillWorker(worker.address, DeathCause("killed", detail=reason, pid=worker.pid)))
+
+    # leases
+
+    def _lease_returned(self, event: ev.LeaseReturned, now: float, out: list[ev.Instruction]) -> None:
+        lease = self.leases.get(event.lease_id)
+        if lease is None or lease.holder != event.holder:
+            return
+        self._end_lease(lease)
+        if lease.asked:
+            # Others waited for it: its old holder queues up behind them.
+            self.queue.requeue((lease.holder, lease.cls))
+        worker = self.pool.workers[lease.worker]
+        if not event.exiting and not worker.leaving:
+            worker.used = True
+            self.pool.make_idle(worker, now)
+
+    def _end_lease(self, lease: Lease) -> None:
+        del self.leases[lease.lease_id]
+        held = self.held[lease.holder]
+        held.remove(lease.lease_id)
+        if not held:
+            del self.held[lease.holder]
+        lease.allocation.pool.release(lease.allocation)
+        if not lease.allocation.cpu:
+            self._zero_cpu_leases -= 1
+        worker = self.pool.workers.get(lease.worker)
+        if worker is not None:
+            worker.lease = None
+            self.pool.change(worker, "stopping")
+
+    # serving the queue
+
+    def _push(self, request: Request, feasible: bool) -> None:
+        if feasible:
+            self.queue.push(request)
+        else:
+            self.queue.set_infeasible(request, request.since + INFEASIBLE_SECONDS, INFEASIBLE_SECONDS)
+
+    def _serve(self, now: float, out: list[ev.Instruction]) -> None:
+        self._serve_again = self._zero_cpu_wait = None
+        if not self.queue:
+            return
+        round_ = Round(self.pool.starting_by_key())
+        progress = True
+        while progress:
+            progress = False
+            for request in self.queue.in_order():
+                progress |= self._serve_one(request, round_, now, out)
+        if round_.short:
+            asks, self._serve_again = reclaim.choose(round_.short, self.leases, now)
+            out += asks
+
+    def _serve_one(self, request: Request, round_: Round, now: float, out: list[ev.Instruction]) -> bool:
+        """Give one unit to ``request``, or claim a starting worker for it; return whether something was given."""
+        if request.digest in round_.failed or round_.claims.get(request.key, 0) >= request.units:
+            return False
+        pool = self._pool_for(request, round_)
+        if pool is None:
+            return False
+        if isinstance(request, GroupRequest):
+            return self._place_group(request, round_, out)
+        if isinstance(request, Demand) and not self._zero_cpu_allowed(request, now):
+            return False
+        key = request.worker_key
+        assert key is not None
+        worker = self.pool.take_idle(key, fresh=isinstance(request, ActorRequest))
+        if worker is None:
+            if round_.free_starting.get(key):
+                round_.claim_starting(request, pool, fresh=False)
+                return True
+            if self._start_worker(key, out):
+                round_.claim_starting(request, pool, fresh=True)
+                return True
+            round_.reserve(request, pool)
+            return False
+        if isinstance(request, ActorRequest):
+            self._place_actor(request, pool, worker, out)
+        elif isinstance(request, Demand):
+            self._grant(request, pool, worker, now, out)
+        return True
+
+    def _pool_for(self, request: Request, round_: Round) -> ResourcePool | None:
+        """Return the pool that can serve ``request`` now; note its failure otherwise."""
+        strategy = request.spec.strategy
+        if strategy.kind != "placement_group":
+            pools = [self.node]
+        else:
+            pools = self.groups.groups[strategy.placement_group].pools
+            if strategy.bundle >= 0:
+                pools = pools[strategy.bundle : strategy.bundle + 1]
+        resources = request.spec.resources
+        for pool in pools:
+            if pool.fits(resources, round_.reserved.get(id(pool))):
+                return pool
+        # A group that is not placed yet has no pools; nothing can be reserved or asked back then.
+        candidates = [pool for pool in pools if pool.could_fit(resources)]
+        round_.fail(request, candidates[0] if candidates else None)
+        return None
+
+    def _zero_cpu_allowed(self, request: Demand, now: float) -> bool:
+        """Slow down grants that CPU does not limit, once there are many of them."""
+        if self._zero_cpu_leases < self._zero_cpu_cap or any(name == CPU for name, _ in request.spec.resources):
+            return True
+        at = self._zero_cpu_at + ZERO_CPU_SECONDS
+        if now >= at:
+            return True
+        self._zero_cpu_wait = at
+        return False
+
+    def _grant(
+        self, request: Demand, pool: ResourcePool, worker: Worker, now: float, out: list[ev.Instruction]
+    ) -> None:
+        allocation = pool.allocate(request.spec.resources)
+        lease = Lease(
+            self._next_lease,
+            request.asker,
+            request.cls,
+            worker.address,
+            allocation,
+            request.depth,
+            now,
+            request.spec.strategy.placement_group,
+        )
+        self._next_lease += 1
+        self.leases[lease.lease_id] = lease
+        self.held.setdefault(lease.holder, set()).add(lease.lease_id)
+        if not allocation.cpu:
+            self._zero_cpu_leases += 1
+            self._zero_cpu_at = now
+        self.pool.change(worker, "leased")
+        worker.lease = lease
+        worker.depth = request.depth
+        request.backlog -= 1
+        if request.backlog:
+            self.queue.requeue(request.key)
+        else:
+            self.queue.remove(request.key)
+        out.append(
+            ev.Granted(lease.holder, lease.cls, lease.lease_id, worker.address, worker.pid, [*allocation.gpus])
+        )
+
+    def _place_actor(
+        self, request: ActorRequest, pool: ResourcePool, worker: Worker, out: list[ev.Instruction]
+    ) -> None:
+        allocation = pool.allocate(request.held)
+        self.pool.change(worker, "actor")
+        worker.actor_id = request.actor_id
+        worker.allocation = allocation
+        worker.placement_group = request.spec.strategy.placement_group
+        worker.depth = request.depth
+        self.queue.remove(request.key)
+        out.append(ev.ActorPlaced(request.actor_id, worker.address, worker.pid, [*allocation.gpus]))
+
+    def _place_group(self, request: GroupRequest, round_: Round, out: list[ev.Instruction]) -> bool:
+        group = request.group
+        if not self.groups.place(group):
+            # The sums fit but not the single devices: GPUs are in use in part.
+            round_.fail(request, self.node)
+            return False
+        self.queue.remove(request.key)
+        out.append(ev.GroupChanged(group.placement_group_id, frozenset(group.watchers)))
+        return True
+
+    # time
+
+    def _tick(self, event: ev.Tick, now: float, out: list[ev.Instruction]) -> None:
+        self._stop_surplus(now, out)
+        for entry in self.queue.infeasible.values():
+            if entry.warn_at <= now:
+                out.append(ev.Warn(entry.request.asker, self.explain(entry.request)))
+                entry.interval = min(2 * entry.interval, INFEASIBLE_MAX_SECONDS)
+                entry.warn_at = now + entry.interval
+
+    def _stop_surplus(self, now: float, out: list[ev.Instruction]) -> None:
+        surplus = self.pool.idle_count - self.target_idle
+        if surplus <= 0:
+            return
+        for worker in self.pool.idle_oldest_first():
+            if surplus and worker.idle_since + IDLE_SECONDS <= now and worker.keep_until <= now:
+                self.pool.change(worker, "stopping")
+                out.append(ev.StopWorker(worker.address, "the pool of idle workers shrinks"))
+                surplus -= 1
+
+    def _set_deadline(self, now: float) -> None:
+        times = [entry.warn_at for entry in self.queue.infeasible.values()]
+        if self._serve_again is not None:
+            times.append(self._serve_again)
+        if self._zero_cpu_wait is not None:
+            times.append(self._zero_cpu_wait)
+        if self.pool.idle_count > self.target_idle:
+            times += [
+                max(worker.idle_since + IDLE_SECONDS, worker.keep_until) for worker in self.pool.idle_oldest_first()
+            ]
+        self.deadline = min(times, default=None)
+
+    # looking in
+
+    def explain(self, request: Request) -> str:
+        """Return one line for people: why ``request`` waits."""
+        resources = request.spec.resources
+        waits = f"{request.what} waits for {describe(resources)}"
+        if request.key not in self.queue.infeasible:
+            return f"{waits}, available are {describe(self._of_interest(resources, self.node.available))}"
+        if isinstance(request, GroupRequest) and request.group.strategy == "STRICT_SPREAD":
+            return f"{waits} on {len(request.group.bundles)} different nodes (STRICT_SPREAD), there is only one"
+        return f"{waits}, no node has more than {describe(self._of_interest(resources, self.node.total))}"
+
+    @staticmethod
+    def _of_interest(resources: Resources, amounts: Mapping[str, int]) -> dict[str, int]:
+        return {name: amounts.get(name, 0) for name, _ in resources}
+
+    def validate(self) -> None:
+        """Check every invariant; used by tests after each event.
+
+        Raises:
+            AssertionError: one is broken.
+        """
+        validate(self)
+
+
+def validate(scheduler: Scheduler) -> None:
+    """Check the invariants of a scheduler (see ``Scheduler.validate``)."""
+    pool = scheduler.pool
+    states = [worker.state for worker in pool.workers.values()]
+    assert pool.idle_count == states.count("idle")
+    assert pool.starting_count == states.count("starting")
+    leased = {worker.lease.lease_id for worker in pool.workers.values() if worker.lease is not None}
+    assert leased == set(scheduler.leases)
+    held = [lease_id for ids in scheduler.held.values() for lease_id in ids]
+    assert sorted(held) == sorted(scheduler.leases)
+    allocations: list[Allocation] = [lease.allocation for lease in scheduler.leases.values()]
+    for worker in pool.workers.values():
+        assert (worker.state == "leased") <= (worker.lease is not None)
+        assert (worker.state == "actor") <= (worker.allocation is not None)
+        assert worker.state not in ("idle", "starting") or (worker.lease is None and worker.allocation is None)
+        if worker.allocation is not None:
+            allocations.append(worker.allocation)
+    pools = [scheduler.node]
+    for group in scheduler.groups.groups.values():
+        allocations += group.allocations
+        pools += group.pools
+    for resources in pools:
+        used = [allocation for allocation in allocations if allocation.pool is resources]
+        _validate_pool(resources, used)
+
+
+def _validate_pool(pool: ResourcePool, allocations: list[Allocation]) -> None:
+    taken = dict.fromkeys(pool.total, 0)
+    gpus = dict(pool.gpu_total)
+    for allocation in allocations:
+        assert 0 <= allocation.lent <= allocation.cpu
+        for name, amount in allocation.amounts:
+            if amount:
+                taken[name] += amount
+        if allocation.lent:
+            taken[CPU] -= allocation.lent
+        for index, units in allocation.gpus.items():
+            gpus[index] -= units
+    assert pool.available == {name: pool.total[name] - taken[name] for name in pool.total}
+    assert all(free >= 0 for name, free in pool.available.items() if name != CPU)
+    assert gpus == pool.gpu_free
+    assert all(units >= 0 for units in gpus.values())

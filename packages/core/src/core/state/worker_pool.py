@@ -1,0 +1,139 @@
+"""The worker processes of a node as its scheduler sees them.
+
+::
+
+    starting ──ready──> idle <──────> leased ──> gone
+        │                │ └──────> actor ─────> gone
+        └──> gone        └──> stopping ─> gone   (stopping ──declined──> idle)
+
+Idle workers wait per :data:`WorkerKey`, the last used on top: its pages are warm, and the ones below it are those
+that leave when the pool shrinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from core.state.resources import Allocation
+from core.state.scheduler_events import WorkerKey
+
+
+class Lease(Struct, eq=False):
+    """The right of ``holder`` to push tasks of its class ``cls`` to one worker."""
+
+    lease_id: int
+    holder: bytes
+    cls: int
+    worker: bytes
+    allocation: Allocation
+    depth: int
+    granted_at: float
+    placement_group: bytes = b""
+    #: the holder was asked to give it back
+    asked: bool = False
+
+
+class Worker(Struct, eq=False):
+    """One worker process."""
+
+    address: bytes
+    key: WorkerKey
+    #: "starting", "idle", "leased", "actor" or "stopping"
+    state: str = "starting"
+    pid: int = 0
+    #: set exactly while leased
+    lease: Lease | None = None
+    #: set exactly while an actor: its id, depth and resources
+    actor_id: bytes = b""
+    allocation: Allocation | None = None
+    placement_group: bytes = b""
+    #: nesting depth of what runs here
+    depth: int = 0
+    #: when it became idle (monotonic seconds)
+    idle_since: float = 0.0
+    #: not asked to leave before this time
+    keep_until: float = 0.0
+    #: it ran a task already; actors prefer a fresh one
+    used: bool = False
+    #: it said that it will exit
+    leaving: bool = False
+
+
+class WorkerPool:
+    """All workers by address, and the idle ones by key."""
+
+    def __init__(self) -> None:
+        self.workers: dict[bytes, Worker] = {}
+        self._idle: dict[WorkerKey, list[bytes]] = {}
+        #: consecutive failures to start a worker of this key
+        self.failures: dict[WorkerKey, int] = {}
+        self.idle_count = 0
+        self.starting_count = 0
+
+    def starting(self, address: bytes, key: WorkerKey) -> Worker:
+        """Add a process that is being started."""
+        worker = self.workers[address] = Worker(address, key)
+        self.starting_count += 1
+        return worker
+
+    def starting_by_key(self) -> dict[WorkerKey, int]:
+        """Count the processes being started."""
+        counts: dict[WorkerKey, int] = {}
+        if self.starting_count:
+            for worker in self.workers.values():
+                if worker.state == "starting":
+                    counts[worker.key] = counts.get(worker.key, 0) + 1
+        return counts
+
+    def make_idle(self, worker: Worker, now: float) -> None:
+        """Put a worker on top of its idle stack."""
+        self._leave_state(worker)
+        worker.state = "idle"
+        worker.idle_since = now
+        worker.depth = 0
+        self._idle.setdefault(worker.key, []).append(worker.address)
+        self.idle_count += 1
+
+    def take_idle(self, key: WorkerKey, fresh: bool) -> Worker | None:
+        """Return the worker to use next, or None. ``fresh`` prefers one that has not run anything."""
+        stack = self._idle.get(key)
+        if not stack:
+            return None
+        if fresh:
+            unused = next((address for address in stack if not self.workers[address].used), None)
+            if unused is not None:
+                return self.workers[unused]
+        return self.workers[stack[-1]]
+
+    def has_idle(self, key: WorkerKey) -> int:
+        """Return how many workers of ``key`` are idle."""
+        return len(self._idle.get(key, ()))
+
+    def change(self, worker: Worker, state: str) -> None:
+        """Move a worker to another state than idle."""
+        self._leave_state(worker)
+        worker.state = state
+
+    def remove(self, address: bytes) -> Worker | None:
+        """Forget a process that is gone."""
+        worker = self.workers.pop(address, None)
+        if worker is not None:
+            self._leave_state(worker)
+        return worker
+
+    def idle_oldest_first(self) -> Iterator[Worker]:
+        """Return the idle workers, the one idle for longest first."""
+        idle = [self.workers[address] for stack in self._idle.values() for address in stack]
+        return iter(sorted(idle, key=lambda worker: worker.idle_since))
+
+    def _leave_state(self, worker: Worker) -> None:
+        if worker.state == "idle":
+            stack = self._idle[worker.key]
+            stack.remove(worker.address)
+            if not stack:
+                del self._idle[worker.key]
+            self.idle_count -= 1
+        elif worker.state == "starting":
+            self.starting_count -= 1
