@@ -1,0 +1,86 @@
+"""The seam between the public API and what runs programs: one protocol, several engines.
+
+An engine owns every object of a session and all that runs in it. The public functions check arguments, then delegate
+here; so an engine may rely on: lists hold :class:`~core.refs.ObjectRef` only, options are validated, signatures fit.
+
+Threads: every method may be called from any thread of the process. ``note_serialized`` and ``adopt_ref`` are called
+from inside pickling. ``drop_generator`` may be called from a finaliser and must not block or raise.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from core.descriptors import ClassDescriptor, FunctionDescriptor, PlacementGroupState, RuntimeFacts
+from core.options import ActorOptions, TaskOptions
+from core.refs import ActorHandle, ActorToken, MethodInfo, ObjectRef, ObjectRefGenerator
+
+__all__ = ["ClassDescriptor", "Engine", "FunctionDescriptor", "PlacementGroupState", "RuntimeFacts"]
+
+
+class Engine(Protocol):
+    """What runs a program (see the module's docstring for the contract)."""
+
+    #: "native", "inline" or "ray"
+    name: str
+
+    # tasks and objects
+    def submit_task(
+        self, function: FunctionDescriptor, args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
+    ) -> Any:
+        """Submit; return an ObjectRef, a list of them, an ObjectRefGenerator, or None for ``num_returns=0``."""
+
+    def put(self, value: Any) -> ObjectRef[Any]: ...
+    def get_one(self, ref: ObjectRef[Any], timeout: float | None) -> Any: ...
+    def get_many(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]: ...
+    def wait(
+        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None: ...
+    def cancel_generator(self, generator: ObjectRefGenerator[Any], force: bool, recursive: bool) -> None: ...
+    def future(self, ref: ObjectRef[Any]) -> concurrent.futures.Future[Any]: ...
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return a writable numpy array that lives in the object store already."""
+
+    # generators
+    def next_item(self, task: bytes, index: int, timeout: float | None) -> ObjectRef[Any] | None:
+        """Wait for item ``index``; None at the end. Raises GetTimeoutError."""
+
+    def next_item_future(self, task: bytes, index: int) -> concurrent.futures.Future[ObjectRef[Any] | None]: ...
+    def item_ready(self, task: bytes, index: int) -> bool: ...
+    def drop_generator(self, task: bytes) -> None: ...
+
+    # references
+    def note_serialized(self, ref: ObjectRef[Any]) -> None: ...
+    def adopt_ref(self, identifier: bytes) -> ObjectRef[Any]: ...
+
+    # actors
+    def create_actor(
+        self, cls: ClassDescriptor, args: tuple[Any, ...], kwargs: dict[str, Any], options: ActorOptions
+    ) -> ActorHandle: ...
+    def call_actor(
+        self, token: ActorToken, method: MethodInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any: ...
+    def kill_actor(self, token: ActorToken, no_restart: bool) -> None: ...
+    def get_named_actor(self, name: str, namespace: str | None) -> ActorHandle: ...
+    def list_named_actors(self, all_namespaces: bool) -> list[tuple[str, str]]: ...
+    def exit_actor(self) -> None: ...
+    def reduce_handle(self, token: ActorToken) -> tuple[Any, ...]: ...
+    def restore_token(self, *state: Any) -> ActorToken: ...
+
+    # placement groups
+    def create_placement_group(
+        self, bundles: list[dict[str, float]], strategy: str, name: str, detached: bool
+    ) -> PlacementGroupState: ...
+    def remove_placement_group(self, placement_group_id: bytes) -> None: ...
+    def get_placement_group(self, placement_group_id: bytes, name: str) -> PlacementGroupState | None: ...
+
+    # state
+    def query(self, what: str) -> list[dict[str, Any]]: ...
+    def facts(self) -> RuntimeFacts: ...
+    def timeline(self) -> list[dict[str, Any]]:
+        """Return Chrome-trace events of what ran so far."""
+
+    def shutdown(self) -> None: ...

@@ -1,0 +1,7 @@
+"""The wire: every message two processes exchange, and how messages become bytes.
+
+One module per receiver: :mod:`core.protocol.to_node` (what the node daemon accepts), :mod:`core.protocol.from_node`
+(what drivers and workers accept from it), :mod:`core.protocol.peer` (what drivers and workers accept from each
+other), :mod:`core.protocol.zygote` (what the zygote and the node exchange). :mod:`core.protocol.framing` turns lists
+of messages into length-prefixed frames and back.
+"""

@@ -1,0 +1,111 @@
+"""Records that several messages share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from core.specs import LeaseSpec, Resources
+
+
+class DeathCause(Struct, array_like=True, frozen=True):
+    """Why a process is gone.
+
+    ``kind``: "exit" (``code`` is the exit code), "signal" (``code`` is the signal number), "oom" (ended by the memory
+    monitor), "killed" (ended on request: ``kill``, forced cancel), "intended" (it said it would leave),
+    "disconnected" (its connection broke, the process status is unknown), "node" (the daemon itself is gone),
+    "start" (the process never came up).
+    """
+
+    kind: str
+    code: int = 0
+    #: one line for people: what happened
+    detail: str = ""
+    #: last lines the process wrote to stderr
+    stderr_tail: str = ""
+    pid: int = 0
+
+
+class ActorSpec(Struct, array_like=True):
+    """All that is needed to start, and to start again, one actor."""
+
+    actor_id: bytes
+    #: the creation object (see ``ids.creation_object``)
+    creation_object: bytes
+    owner: bytes
+    class_name: str
+    #: hash and bytes of the pickled class; opaque to the daemon
+    class_id: bytes
+    class_blob: bytes
+    #: encoded ``peer.Push``-style arguments for ``__init__``; opaque to the daemon
+    init_blob: bytes
+    #: needed to *place* the actor and, of those, what it holds for life
+    placement: LeaseSpec
+    held: Resources = ()
+    name: str = ""
+    namespace: str = ""
+    detached: bool = False
+    get_if_exists: bool = False
+    max_restarts: int = 0
+    #: msgpack map of the executor options (max_concurrency, concurrency_groups, ...); opaque to the daemon
+    executor: bytes = b""
+    #: method table of the class (names, defaults) for handles made by ``get_actor``; opaque to the daemon
+    methods: bytes = b""
+
+
+class ActorInfo(Struct, array_like=True):
+    """The public state of one actor, as the control store tells it."""
+
+    actor_id: bytes
+    #: "PENDING_CREATION", "ALIVE", "RESTARTING" or "DEAD" (Ray's words)
+    state: str
+    #: address of the worker process while ALIVE, else empty
+    address: bytes = b""
+    pid: int = 0
+    #: how often it was restarted so far
+    restarts: int = 0
+    #: restarts left: -1 for unlimited
+    restarts_left: int = 0
+    class_name: str = ""
+    name: str = ""
+    namespace: str = ""
+    detached: bool = False
+    creation_object: bytes = b""
+    methods: bytes = b""
+    #: when DEAD or RESTARTING: why
+    cause: DeathCause | None = None
+    #: pickled exception raised by ``__init__``, opaque to the daemon
+    init_error: bytes = b""
+
+
+class Bundle(Struct, array_like=True, frozen=True):
+    """One bundle of a placement group."""
+
+    resources: Resources
+
+
+class PlacementGroupInfo(Struct, array_like=True):
+    """The public state of a placement group."""
+
+    placement_group_id: bytes
+    name: str
+    strategy: str
+    bundles: list[Bundle]
+    #: "PENDING", "CREATED", "REMOVED" or "INFEASIBLE"
+    state: str
+    detached: bool = False
+
+
+class LogLine(Struct, array_like=True):
+    """One line a worker printed."""
+
+    pid: int
+    #: name of the actor class or task that printed it, "" if unknown
+    name: str
+    #: 1 for stdout, 2 for stderr
+    stream: int
+    text: str
+
+
+Json = dict[str, Any]

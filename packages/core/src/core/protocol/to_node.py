@@ -1,0 +1,276 @@
+"""What the node daemon accepts from drivers and workers, over ``node.sock``.
+
+``request`` numbers are chosen by the sender; the reply (:mod:`core.protocol.from_node`) carries the same number.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from core.protocol.records import ActorSpec, Bundle
+from core.specs import LeaseSpec
+
+
+class _Msg(Struct, array_like=True, tag=True):
+    pass
+
+
+class Hello(_Msg):
+    """First message of every connection. Answered with ``Welcome`` (plus the arena's file descriptor)."""
+
+    version: str
+    address: bytes
+    #: "driver" or "worker"
+    kind: str
+    pid: int
+    #: workers: the token the zygote was told to give them; drivers: empty
+    token: bytes = b""
+    #: drivers: what their workers start with
+    sys_path: list[str] = []
+    cwd: str = ""
+    namespace: str = ""
+    log_to_driver: bool = True
+
+
+class LeaseDemand(_Msg):
+    """The sender wants ``backlog`` leases of class ``cls`` in total *beyond* those it holds; 0 withdraws the demand.
+
+    ``spec`` must be present the first time a ``cls`` is named on a connection. ``depth`` is the nesting depth of the
+    submitter's tasks: the deeper demand is served first, so that nested tasks cannot starve their parents.
+    """
+
+    cls: int
+    backlog: int
+    depth: int = 0
+    spec: LeaseSpec | None = None
+    #: display name for "waiting for" messages
+    name: str = ""
+
+
+class ReturnLease(_Msg):
+    """The sender gives a lease back. ``exiting``: the worker is leaving (max_calls), do not reuse it."""
+
+    lease_id: int
+    exiting: bool = False
+
+
+class Blocked(_Msg):
+    """A worker's task waits in ``get``/``wait``: its CPU share may be lent to others."""
+
+
+class Unblocked(_Msg):
+    """The waiting is over; the share is taken back at once, below zero if need be."""
+
+
+class Exiting(_Msg):
+    """A worker leaves on its own accord (exit_actor, max_calls); its exit is not a failure."""
+
+    reason: str = ""
+
+
+class CreateActor(_Msg):
+    """Register and start an actor. Answered by ``ActorReply`` (immediately, before it is placed)."""
+
+    request: int
+    spec: ActorSpec
+
+
+class ActorReady(_Msg):
+    """From an actor's worker: ``__init__`` is done, calls are accepted."""
+
+    actor_id: bytes
+
+
+class ActorInitFailed(_Msg):
+    """From an actor's worker: ``__init__`` raised; no restart follows."""
+
+    actor_id: bytes
+    error: bytes
+
+
+class WatchActor(_Msg):
+    """Send ``ActorUpdate`` now and at each change of state, until ``UnwatchActor``."""
+
+    actor_id: bytes
+
+
+class UnwatchActor(_Msg):
+    actor_id: bytes
+
+
+class ActorOutOfScope(_Msg):
+    """From the owner: no handle is left; end the actor after the calls it already has."""
+
+    actor_id: bytes
+
+
+class KillActor(_Msg):
+    actor_id: bytes
+    no_restart: bool = True
+
+
+class GetNamedActor(_Msg):
+    """Answered by ``ActorReply``."""
+
+    request: int
+    name: str
+    namespace: str
+
+
+class ListNamedActors(_Msg):
+    """Answered by ``NamesReply``."""
+
+    request: int
+    namespace: str
+    all_namespaces: bool
+
+
+class KillWorker(_Msg):
+    """Forced cancel: end the process of a worker that the sender holds a lease on."""
+
+    address: bytes
+    reason: str
+
+
+class ExtentRequest(_Msg):
+    """Lend the sender at least ``nbytes`` contiguous bytes of the arena. Answered by ``ExtentReply``.
+
+    May take long: the daemon spills objects to make room.
+    """
+
+    request: int
+    nbytes: int
+
+
+class ExtentReturn(_Msg):
+    """The sender gives ranges of the arena back: pairs of (offset, size)."""
+
+    ranges: list[tuple[int, int]]
+
+
+class Sealed(_Msg):
+    """Objects the sender wrote into its extents: (object id, offset, size)."""
+
+    objects: list[tuple[bytes, int, int]]
+
+
+class SealedFile(_Msg):
+    """An object larger than the arena, written by the sender straight into a spill file it was given."""
+
+    object_id: bytes
+    path: str
+    size: int
+
+
+class SpillFileRequest(_Msg):
+    """Ask for the path of a new spill file of ``size`` bytes. Answered by ``SpillFileReply``."""
+
+    request: int
+    object_id: bytes
+    size: int
+
+
+class Freed(_Msg):
+    """From the owner: these objects are out of scope; their space is free once no process pins them."""
+
+    objects: list[bytes]
+
+
+class Pin(_Msg):
+    """Where is the object? It stays there until ``Unpin``. Answered by ``PinReply``.
+
+    An object not known yet is waited for (its ``Sealed`` may be under way), at most two seconds.
+    """
+
+    request: int
+    object_id: bytes
+
+
+class Unpin(_Msg):
+    objects: list[bytes]
+
+
+class EvictReply(_Msg):
+    """Answer to ``Evict``: which of the objects nothing in the sender looks at (their cached places are forgotten)."""
+
+    request: int
+    idle: list[bytes]
+
+
+class CreatePlacementGroup(_Msg):
+    """Answered by ``PlacementGroupReply``; ``PlacementGroupUpdate`` follows once it is placed."""
+
+    request: int
+    placement_group_id: bytes
+    name: str
+    strategy: str
+    bundles: list[Bundle]
+    detached: bool = False
+
+
+class RemovePlacementGroup(_Msg):
+    placement_group_id: bytes
+
+
+class GetPlacementGroup(_Msg):
+    """By id or by name. Answered by ``PlacementGroupReply``."""
+
+    request: int
+    placement_group_id: bytes = b""
+    name: str = ""
+
+
+class Query(_Msg):
+    """State for people and for the API: "nodes", "cluster_resources", "available_resources", "placement_groups",
+    "actors", "workers", "objects", "session". Answered by ``QueryReply``."""
+
+    request: int
+    what: str
+
+
+class Stall(_Msg):
+    """The sender has waited long in ``get``; the daemon answers with ``Notice`` if it knows why (infeasible
+    resources, actors waiting for each other)."""
+
+    waiting_for: str
+    #: address of the process the sender waits for, if it is an actor call
+    on: bytes = b""
+
+
+class Goodbye(_Msg):
+    """A driver's orderly ``shutdown``: end everything of this session."""
+
+
+ToNode = (
+    Hello
+    | LeaseDemand
+    | ReturnLease
+    | Blocked
+    | Unblocked
+    | Exiting
+    | CreateActor
+    | ActorReady
+    | ActorInitFailed
+    | WatchActor
+    | UnwatchActor
+    | ActorOutOfScope
+    | KillActor
+    | GetNamedActor
+    | ListNamedActors
+    | KillWorker
+    | ExtentRequest
+    | ExtentReturn
+    | Sealed
+    | SealedFile
+    | SpillFileRequest
+    | Freed
+    | Pin
+    | Unpin
+    | EvictReply
+    | CreatePlacementGroup
+    | RemovePlacementGroup
+    | GetPlacementGroup
+    | Query
+    | Stall
+    | Goodbye
+)

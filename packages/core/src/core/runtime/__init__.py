@@ -1,0 +1,1 @@
+"""What every driver and worker embeds: the ownership table, submitters, and the thread that reads."""

@@ -1,0 +1,96 @@
+"""How processes agree on who still needs an object that one of them owns.
+
+Rules (between a holder H and the owner O):
+
+1. The first reference in H makes H send ``Borrow`` to O; the last one's death makes it send ``Release``.
+2. Whoever hands a reference to H keeps O's object alive until O knows H: a caller keeps the references in a task's
+   arguments until the result has come, and an executor sends the result only after O has answered the ``Borrow`` of
+   every reference the task left behind. If O is the caller itself, its connection keeps the order and no wait is needed.
+3. So a ``Release`` (which may let go of an *outer* object that kept an inner one alive) waits until every earlier
+   ``Borrow`` is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from core import ids
+from core.protocol import peer
+
+
+class Borrowing:
+    """The holder's side of the protocol, for one process. All methods are called under the runtime's lock.
+
+    Args:
+        send: queues a message to the process at an address; returns False if that process is known to be dead.
+        unknown: called with ids that their owner does not know (any more), or whose owner is dead.
+    """
+
+    def __init__(self, send: Callable[[bytes, Any], bool], unknown: Callable[[list[bytes]], None]) -> None:
+        self._send = send
+        self._unknown = unknown
+        self._number = 0
+        #: unanswered ``Borrow`` numbers and whom they went to
+        self._unanswered: dict[int, bytes] = {}
+        self._to_release: dict[bytes, list[bytes]] = {}
+        #: run when all borrows are answered
+        self._on_settled: list[Callable[[], None]] = []
+
+    def borrow(self, identifier: bytes) -> None:
+        """The first reference to a foreign object appeared here."""
+        owner = ids.owner_of(identifier)
+        waiting = self._to_release.get(owner)
+        if waiting and identifier in waiting:
+            # Released and taken again before the release went out: the owner still counts us.
+            waiting.remove(identifier)
+            return
+        self._number += 1
+        if self._send(owner, peer.Borrow(self._number, [identifier])):
+            self._unanswered[self._number] = owner
+        else:
+            self._unknown([identifier])
+
+    def answered(self, message: peer.Borrowed) -> None:
+        """The owner knows us now."""
+        if self._unanswered.pop(message.number, None) is None:
+            return
+        if message.unknown:
+            self._unknown(message.unknown)
+        self._check()
+
+    def release(self, identifier: bytes) -> None:
+        """The last reference to a foreign object is gone."""
+        self._to_release.setdefault(ids.owner_of(identifier), []).append(identifier)
+
+    def flush(self) -> None:
+        """Send the releases that may go."""
+        if self._to_release and not self._unanswered:
+            releases, self._to_release = self._to_release, {}
+            for owner, identifiers in releases.items():
+                self._send(owner, peer.Release(identifiers))
+
+    def settled(self, besides: bytes) -> bool:
+        """Tell whether no answer is outstanding from any process but ``besides``."""
+        return not self._unanswered or all(owner == besides for owner in self._unanswered.values())
+
+    def when_settled(self, call: Callable[[], None]) -> None:
+        """Run ``call`` once every borrow is answered."""
+        if self._unanswered:
+            self._on_settled.append(call)
+        else:
+            call()
+
+    def process_gone(self, address: bytes) -> None:
+        """An owner died: it will answer nothing."""
+        self._to_release.pop(address, None)
+        for number in [number for number, owner in self._unanswered.items() if owner == address]:
+            del self._unanswered[number]
+        self._check()
+
+    def _check(self) -> None:
+        if not self._unanswered:
+            calls, self._on_settled = self._on_settled, []
+            for call in calls:
+                call()
+            self.flush()

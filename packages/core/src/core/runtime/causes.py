@@ -1,0 +1,72 @@
+"""Error blobs the runtime itself makes: for tasks whose worker died, that were cancelled, that cannot be placed."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from core import exceptions, remote_errors
+from core.protocol.records import DeathCause
+
+
+def describe(cause: DeathCause) -> str:
+    """Say in one line how a process ended."""
+    if cause.kind == "signal":
+        try:
+            name = signal.Signals(cause.code).name
+        except ValueError:
+            name = f"signal {cause.code}"
+        text = f"killed by signal {cause.code} ({name})"
+    elif cause.kind == "exit":
+        text = f"exited with code {cause.code}"
+    elif cause.kind == "oom":
+        text = "ended by the memory monitor"
+    else:
+        text = cause.kind
+    if cause.pid:
+        text = f"worker process {cause.pid} {text}"
+    return f"{text}: {cause.detail}" if cause.detail else text
+
+
+def with_stderr(text: str, cause: DeathCause) -> str:
+    """Add the last lines the process wrote to stderr."""
+    tail = cause.stderr_tail.rstrip()
+    return f"{text}\nIts last lines on stderr:\n{tail}" if tail else text
+
+
+def pack(error: exceptions.RayError) -> bytes:
+    """Return the blob of a framework error."""
+    return remote_errors.pack_error(error, "", pid=os.getpid())
+
+
+def cancelled(task: bytes, name: str) -> bytes:
+    """Return the blob for a cancelled task."""
+    return pack(exceptions.TaskCancelledError(f"task {name} ({task.hex()}) was cancelled"))
+
+
+def worker_died(name: str, task: bytes, cause: DeathCause, attempts: int) -> bytes:
+    """Return the blob for a task whose worker died (for the last time)."""
+    tries = f" (attempt {attempts}, no retries left)" if attempts > 1 else ""
+    if cause.kind == "oom":
+        return pack(exceptions.OutOfMemoryError(with_stderr(f"task {name}{tries}: {describe(cause)}", cause)))
+    text = with_stderr(f"task {name} ({task.hex()}) failed{tries}: {describe(cause)}", cause)
+    return pack(exceptions.WorkerCrashedError(text))
+
+
+def actor_died(actor: bytes, class_name: str, cause: DeathCause | None) -> bytes:
+    """Return the blob for a call to a dead actor."""
+    text = f"actor {class_name} ({actor.hex()}) is dead"
+    if cause is not None:
+        text = with_stderr(f"{text}: {describe(cause)}", cause)
+    return pack(exceptions.ActorDiedError(text, actor_id=actor.hex()))
+
+
+def actor_unavailable(actor: bytes, class_name: str, cause: DeathCause | None) -> bytes:
+    """Return the blob for a call that was in flight when its actor was restarted."""
+    text = (
+        f"actor {class_name} ({actor.hex()}) is being restarted; the call may or may not have been executed "
+        "(set max_task_retries to have such calls retried)"
+    )
+    if cause is not None:
+        text = with_stderr(f"{text}. It ended because its {describe(cause)}", cause)
+    return pack(exceptions.ActorUnavailableError(text, actor_id=actor.hex()))

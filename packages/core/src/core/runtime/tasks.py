@@ -1,0 +1,539 @@
+"""The submitter of tasks: from ``f.remote()`` to the value in the ownership table, with retries and lineage."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from core import ids, remote_errors
+from core.descriptors import FunctionDescriptor
+from core.exceptions import RayTaskError, RuntimeEnvSetupError, TaskPlacementGroupRemoved, TaskUnschedulableError
+from core.options import DYNAMIC, STREAMING, TaskOptions
+from core.protocol import from_node, peer, to_node
+from core.protocol.records import DeathCause
+from core.refs import ObjectRef
+from core.runtime import causes
+from core.runtime.connection import Connection
+from core.runtime.objects import FAILED, PENDING, STORED, Entry
+from core.runtime.packing import unpicklable_error
+from core.serialization import Parts, dumps_code
+from core.specs import LeaseSpec
+from core.state.leases import FunctionCost, Lease, LeasePool, Task
+
+if TYPE_CHECKING:
+    from core.runtime.runtime import Runtime
+
+monotonic = time.monotonic
+
+#: Messages queued on a busy connection before they are sent regardless of time.
+BATCH = 64
+#: Seconds after the last flush from which a new message is not held back for company.
+LINGER = 0.0003
+#: Seconds an idle lease is kept for the next task.
+KEEP_LEASE = 0.5
+_FIRST = ids.FIRST_INDEX
+
+
+class Exported(Struct, eq=False):
+    """A function as this session knows it."""
+
+    #: the runtime that exported it
+    session: object
+    number: int
+    digest: bytes
+    blob: bytes
+    name: str
+    cost: FunctionCost
+    max_calls: int = 0
+
+
+class Tasks:
+    """Submits tasks, follows them, retries them (see the module's docstring)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        self._reactor = runtime.reactor
+        self._table = runtime.table
+        self._entries = runtime.table.entries
+        self._pools: dict[tuple[LeaseSpec, int], LeasePool] = {}
+        self._by_number: dict[int, LeasePool] = {}
+        #: (pool, lease) by worker address
+        self._leases: dict[bytes, tuple[LeasePool, Lease]] = {}
+        self._functions = 0
+        self._prefix = runtime.address
+        self._suffix = runtime.job_id
+
+    # -- submission -------------------------------------------------------------------------------------------------
+
+    def export(self, function: FunctionDescriptor, max_calls: int) -> Exported:
+        """Pickle a function once per session.
+
+        Raises:
+            TypeError: it cannot be pickled; the message names the path to the culprit.
+        """
+        try:
+            blob = dumps_code(function.function)
+        except Exception as error:  # user code: closures may hold anything
+            raise unpicklable_error(f"function {function.name}", function.function, error) from error
+        with self._reactor.lock:
+            self._functions += 1
+            exported = Exported(
+                self._rt,
+                self._functions,
+                hashlib.blake2b(blob, digest_size=16).digest(),
+                blob,
+                function.name,
+                FunctionCost(),
+                max_calls,
+            )
+        function.exported = exported
+        return exported
+
+    def submit(
+        self, function: FunctionDescriptor, args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
+    ) -> Any:
+        """Submit one task (``Engine.submit_task``)."""
+        exported = function.exported
+        if exported is None or exported.session is not self._rt:
+            exported = self.export(function, options.max_calls)
+        packed = self._rt.packer.arguments(function.name, args, kwargs)
+        rt = self._rt
+        returns = options.num_returns
+        task = Task(
+            rt.next_task_id(), exported, b"", exported.cost, returns, options.max_retries, options.max_retries == 0
+        )
+        task.options = options
+        task.parent, task.depth = rt.current_task()
+        stored_args = None
+        if type(packed) is bytes:
+            task.args = packed
+        else:
+            task.dependencies = packed.dependencies
+            task.nested = packed.nested
+            if type(packed.data) is Parts:
+                stored_args = packed.data
+            else:
+                task.args = packed.data
+        if exported.max_calls:
+            task.alone = True
+        if stored_args is not None:
+            self._rt.store_arguments(task, stored_args)
+        reactor = self._reactor
+        with reactor.lock:
+            if returns == 1:
+                object_id = task.id + _FIRST
+                self._entries[object_id] = Entry(local=1, task=task)
+                result: Any = ObjectRef(object_id)
+            else:
+                result = self._make_returns(task, returns, options)
+            if task.dependencies or task.nested:
+                self.pin_arguments(task, self._enqueue)
+            pool = self.pool_of(options.lease, task.depth)
+            task.pool = pool
+            if task.missing == 0:
+                self._enqueue(task, pool)
+        return result
+
+    def _make_returns(self, task: Task, returns: int, options: TaskOptions) -> Any:
+        if returns == STREAMING:
+            return self._rt.streams.open(task, options.backpressure)
+        if returns == DYNAMIC:
+            returns = 1
+        refs = []
+        for index in range(returns):
+            object_id = ids.object_id(task.id, index)
+            self._entries[object_id] = Entry(local=1, task=task)
+            refs.append(ObjectRef(object_id))
+        if not refs:
+            return None
+        return refs[0] if len(refs) == 1 else refs
+
+    def pin_arguments(self, task: Task, enqueue: Callable[[Task, Any], None]) -> None:
+        """Keep a task's arguments alive; ``enqueue(task, task.pool)`` once its dependencies are there (under the lock).
+
+        Raises:
+            ValueError: a reference is from another session.
+        """
+        entries = self._entries
+
+        def ready(*_: Any) -> None:
+            task.missing -= 1
+            if task.missing == 0 and not task.cancelled:
+                enqueue(task, task.pool)
+
+        for object_id in task.nested:
+            entries[object_id].pins += 1
+        for object_id, _, _ in task.dependencies:
+            entry = entries.get(object_id)
+            if entry is None:
+                raise ValueError(f"ObjectRef({object_id.hex()}): its owner is unknown (it is from another session)")
+            entry.pins += 1
+            if entry.state == PENDING:
+                task.missing += 1
+                self._rt.need(object_id, entry, ready)
+
+    def pool_of(self, spec: LeaseSpec, depth: int) -> LeasePool:
+        """Return the pool of a scheduling class (under the lock)."""
+        pool = self._pools.get((spec, depth))
+        if pool is None:
+            pool = LeasePool(len(self._by_number) + 1, spec, depth)
+            self._pools[spec, depth] = pool
+            self._by_number[pool.number] = pool
+        return pool
+
+    def _enqueue(self, task: Task, pool: LeasePool) -> None:
+        """A task is ready to run: give it to an idle worker or queue it (under the lock)."""
+        if task.dependencies and self._failed_dependency(task):
+            return
+        now = monotonic()
+        lease = pool.take_idle(task, now)
+        if lease is not None:
+            self._push(lease, task, now)
+            return
+        if pool.refused is not None:
+            self._refuse(task, pool.refused)
+            return
+        pool.queue.append(task)
+        count = len(pool.queue)
+        if pool.demand == 0 or (count > pool.demand and pool.demand < len(pool.leases) + 64):
+            self._announce(pool)
+        if count & 63 == 0:
+            self._rt.submitted_many(now)
+
+    def _announce(self, pool: LeasePool) -> None:
+        wanted = pool.wanted()
+        if wanted == pool.demand:
+            return
+        # Half as many again: a growing queue should not cost a message per task.
+        wanted = wanted + (wanted >> 1) if wanted > 8 else wanted
+        first = pool.demand == 0
+        pool.demand = wanted
+        name = pool.queue[0].function.name if pool.queue else ""
+        self._rt.to_node(
+            to_node.LeaseDemand(pool.number, wanted, pool.depth, pool.spec if first else None, name)
+        )
+
+    def _push(self, lease: Lease, task: Task, now: float) -> None:
+        connection: Connection = lease.connection
+        function: Exported = task.function
+        out = connection.out
+        if function.number not in connection.functions:
+            connection.functions[function.number] = True
+            out.append(
+                peer.DefineFunction(function.number, function.digest, function.name, function.blob, function.max_calls)
+            )
+        out.append(peer.Push(task.id, function.number, task.args, task.depth, self._extra(task, lease)))
+        if len(lease.inflight) <= 1 or now - connection.flushed_at > LINGER or len(out) >= BATCH:
+            self._reactor.flush(connection, now)
+        else:
+            self._reactor.dirty.add(connection)
+            self._reactor.queued()
+
+    def _extra(self, task: Task, lease: Lease) -> peer.Extra | None:
+        options: TaskOptions = task.options
+        strategy = options.lease.strategy
+        if (
+            task.returns == 1
+            and not task.dependencies
+            and not task.args_stored
+            and not task.attempt
+            and not options.name
+            and not lease.gpu_ids
+            and options.lease.resources == _ONE_CPU
+            and strategy.kind == "default"
+        ):
+            return None
+        return peer.Extra(
+            task.returns,
+            task.attempt,
+            options.name,
+            self._rt.resolve(task.dependencies) if task.dependencies else (),
+            task.args_stored,
+            options.backpressure,
+            lease.gpu_ids,
+            "",
+            strategy.placement_group,
+            strategy.capture_child_tasks,
+            options.lease.resources,
+        )
+
+    def _failed_dependency(self, task: Task) -> bool:
+        for object_id, _, _ in task.dependencies:
+            entry = self._entries[object_id]
+            if entry.state == FAILED:
+                self._rt.finish_failed(task, entry.data)
+                return True
+        return False
+
+    def _refuse(self, task: Task, refused: tuple[str, str]) -> None:
+        kind, reason = refused
+        if kind == "placement_group_removed":
+            blob = causes.pack(TaskPlacementGroupRemoved(reason))
+        elif kind == "runtime_env":
+            blob = causes.pack(RuntimeEnvSetupError(reason))
+        else:
+            blob = causes.pack(TaskUnschedulableError(reason))
+        self._rt.finish_failed(task, blob)
+
+    # -- leases -----------------------------------------------------------------------------------------------------
+
+    def granted(self, message: from_node.LeaseGrant) -> None:
+        """The node lends us a worker."""
+        pool = self._by_number[message.cls]
+        connection = self._rt.connect(message.address)
+        if connection is None:
+            # It died in the meantime.
+            pool.demand = max(0, pool.demand - 1)
+            self._rt.to_node(to_node.ReturnLease(message.lease_id, True))
+            self._announce(pool)
+            return
+        now = monotonic()
+        lease = Lease(
+            message.lease_id, message.address, connection, tuple(message.gpu_ids), message.pid, connection.inflight
+        )
+        connection.lease, connection.pool, connection.pid = lease, pool, message.pid
+        self._leases[message.address] = (pool, lease)
+        pool.granted(lease, now)
+        self.fill(pool, now)
+        self._reactor.schedule(now + KEEP_LEASE)
+
+    def refused(self, message: from_node.LeaseRefused) -> None:
+        """The node will never serve a class."""
+        pool = self._by_number[message.cls]
+        pool.demand = 0
+        if message.kind != "start":
+            pool.refused = (message.kind, message.reason)
+        queue, pool.queue = list(pool.queue), type(pool.queue)()
+        for task in queue:
+            self._refuse(task, (message.kind, message.reason))
+
+    def reclaim(self, lease_ids: list[int]) -> None:
+        """The node wants leases back."""
+        wanted = set(lease_ids)
+        for pool, lease in list(self._leases.values()):
+            if lease.id in wanted:
+                lease.reclaim = True
+                if lease in pool.idle:
+                    pool.idle.remove(lease)
+                if len(lease.inflight) > 1 and not lease.stealing:
+                    lease.stealing = True
+                    self._rt.send(lease.connection, peer.Steal())
+                self._return_idle(pool, monotonic())
+
+    def fill(self, pool: LeasePool, now: float) -> None:
+        """Push queued tasks to workers with room (under the lock)."""
+        for lease, task in pool.fill(now):
+            self._push(lease, task, now)
+        if not pool.queue and pool.demand:
+            self._announce(pool)
+
+    def _return_idle(self, pool: LeasePool, now: float) -> None:
+        for lease in pool.to_return(now, KEEP_LEASE):
+            self._leases.pop(lease.address, None)
+            lease.connection.lease = lease.connection.pool = None
+            self._rt.to_node(to_node.ReturnLease(lease.id))
+
+    def tick(self, now: float) -> float | None:
+        """Steal back what is stuck, return what is idle; return when to be called next."""
+        due: float | None = None
+        for pool in self._by_number.values():
+            if pool.piped():
+                if pool.idle or pool.queue or pool.demand or len(pool.leases) > 1:
+                    self._steal(pool, now)
+                due = now + 0.01
+            if pool.leases:
+                self._return_idle(pool, now)
+                if pool.idle and (due is None or due > now + KEEP_LEASE):
+                    due = now + KEEP_LEASE
+        return due
+
+    def _steal(self, pool: LeasePool, now: float) -> None:
+        for lease in pool.to_steal(now):
+            self._rt.send(lease.connection, peer.Steal())
+
+    # -- what comes back --------------------------------------------------------------------------------------------
+
+    def results(self, connection: Connection, message: peer.Results, now: float) -> None:
+        """A task is done in any but the simplest way."""
+        task: Task = connection.inflight[message.task]
+        pool, lease = connection.pool, connection.lease
+        if pool is not None:
+            task.cost.observe(message.micros * 1e-6)
+            pool.finished(lease, task, now)
+            if message.exiting:
+                self._drop_lease(pool, lease, exiting=True)
+        self._rt.finish(connection, task, message)
+        if pool is not None:
+            self.fill(pool, now)
+
+    def may_retry(self, task: Task, message: peer.Results) -> bool:
+        """Tell whether a task that failed in user code should run again; count the retry."""
+        options = task.options
+        if not (message.failed and message.retry) or task.cancelled or task.retries_left == 0:
+            return False
+        if not options.retry_exceptions:
+            return False
+        if options.retry_on is not None:
+            error = remote_errors.unpack_error(message.values[0].data)
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            if not isinstance(cause, options.retry_on):
+                return False
+        if task.retries_left > 0:
+            task.retries_left -= 1
+        task.attempt += 1
+        return True
+
+    def retry(self, task: Task) -> None:
+        """Run a task again."""
+        self._enqueue(task, task.pool)
+
+    def returned(self, connection: Connection, message: peer.Returned) -> None:
+        """A worker hands back what it has not started."""
+        pool, lease = connection.pool, connection.lease
+        if pool is None:
+            return
+        now = monotonic()
+        lease.stealing = False
+        tasks = [lease.inflight[task_id] for task_id in message.tasks if task_id in lease.inflight]
+        progress = lease.progress
+        for task in tasks:
+            pool.finished(lease, task, now)
+        lease.progress = progress
+        if message.blocked:
+            pool.block(lease)
+        pool.requeue([task for task in tasks if not task.cancelled])
+        self.fill(pool, now)
+        if pool.queue:
+            self._announce(pool)
+        self._return_idle(pool, now)
+
+    def resumed(self, connection: Connection) -> None:
+        """A worker's task goes on after waiting in ``get``."""
+        if connection.pool is not None:
+            now = monotonic()
+            connection.pool.resume(connection.lease, now)
+            self.fill(connection.pool, now)
+
+    def _drop_lease(self, pool: LeasePool, lease: Lease, *, exiting: bool) -> None:
+        tasks = pool.lost(lease.address)
+        self._leases.pop(lease.address, None)
+        connection = lease.connection
+        connection.lease = connection.pool = None
+        connection.inflight = {}
+        self._rt.to_node(to_node.ReturnLease(lease.id, exiting))
+        pool.requeue(tasks)
+        if pool.queue:
+            self._announce(pool)
+
+    def worker_gone(self, address: bytes, cause: DeathCause) -> None:
+        """A worker we may have leased is dead: retry or fail what it had."""
+        found = self._leases.pop(address, None)
+        if found is None:
+            return
+        pool, lease = found
+        tasks = pool.lost(address)
+        lease.connection.lease = lease.connection.pool = None
+        lease.connection.inflight = {}
+        again = []
+        for position, task in enumerate(tasks):
+            # The oldest one was running; the others may have run too, with their results lost on the way.
+            if task.cancelled:
+                self._rt.finish_failed(task, causes.cancelled(task.id, task.function.name))
+            elif position or self._charge(task):
+                task.alone = True
+                task.attempt += 1
+                again.append(task)
+            else:
+                name = task.options.name or task.function.name
+                self._rt.finish_failed(task, causes.worker_died(name, task.id, cause, task.attempt + 1))
+        pool.requeue(again)
+        if pool.queue:
+            self.fill(pool, monotonic())
+        if pool.queue:
+            self._announce(pool)
+
+    @staticmethod
+    def _charge(task: Task) -> bool:
+        """Take one retry for a worker's death; False if none is left."""
+        if task.retries_left == 0:
+            return False
+        if task.retries_left > 0:
+            task.retries_left -= 1
+        return True
+
+    # -- cancelling and lineage -------------------------------------------------------------------------------------
+
+    def cancel(self, task: Task, *, force: bool, recursive: bool) -> None:
+        """Cancel one of our unfinished tasks (under the lock)."""
+        task.cancelled = True
+        lease = task.lease
+        if lease is None:
+            if task.missing == 0 and task in task.pool.queue:
+                task.pool.queue.remove(task)
+            self._rt.finish_failed(task, causes.cancelled(task.id, task.function.name))
+        elif force:
+            self._rt.send(lease.connection, peer.Cancel(task.id, recursive))
+            name = task.options.name or task.function.name
+            self._rt.to_node(to_node.KillWorker(lease.address, f"task {name} was cancelled with force=True"))
+        else:
+            self._rt.send(lease.connection, peer.Cancel(task.id, recursive))
+
+    def children(self, parent: bytes) -> list[Task]:
+        """Return the unfinished tasks that ``parent`` submitted from this process."""
+        found = []
+        for pool in self._by_number.values():
+            found += [task for task in pool.queue if task.parent == parent]
+            for lease in pool.leases.values():
+                found += [task for task in lease.inflight.values() if task.parent == parent]
+        return found
+
+    def unassigned(self, task: Task) -> bool:
+        """Tell whether a task waits for a worker."""
+        return task.lease is None and task.missing == 0
+
+    def retire(self, task: Task) -> None:
+        """A task will not run again: let go of what its arguments kept alive."""
+        unpin = self._table.unpin
+        for object_id, _, _ in task.dependencies:
+            unpin(object_id)
+        for object_id in task.nested:
+            unpin(object_id)
+        if task.args_stored:
+            self._rt.store.free(task.id + ids.ARGUMENTS_INDEX)
+        task.dependencies = task.nested = ()
+
+    def reconstruct(self, object_id: bytes, entry: Entry) -> bool:
+        """The stored value of an owned object is gone: make it again; False if that is not possible."""
+        task = entry.task
+        if task is None or task.retries_left == 0 or type(task.function) is str:
+            return False
+        if task.retries_left > 0:
+            task.retries_left -= 1
+        task.attempt += 1
+        task.missing = 0
+        for index in range(max(1, task.returns)):
+            other = self._entries.get(ids.object_id(task.id, index))
+            if other is not None and other.state == STORED:
+                self._rt.store.free(ids.object_id(task.id, index))
+                other.state, other.task = PENDING, task
+        task.stored = 0
+        for dependency, _, _ in task.dependencies:
+            needed = self._entries.get(dependency)
+            if needed is not None and needed.state == PENDING:
+                task.missing += 1
+                self._rt.need(dependency, needed, lambda *_: self._dependency_ready(task))
+        if task.missing == 0:
+            self._enqueue(task, task.pool)
+        return True
+
+    def _dependency_ready(self, task: Task) -> None:
+        task.missing -= 1
+        if task.missing == 0 and not task.cancelled:
+            self._enqueue(task, task.pool)
+
+
+_ONE_CPU = (("CPU", 10_000),)

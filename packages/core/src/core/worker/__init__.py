@@ -1,0 +1,1 @@
+"""A worker process: what it runs tasks and actors with."""
