@@ -64,7 +64,7 @@ def _nothing_left_at_the_end() -> Iterator[None]:
     """At the end of the whole run no process and no session directory of it is left, whichever module made it."""
     before = leaks.take()
     yield
-    if not ON_RAY:
+    if not _on_ray():
         found = [line for line in leaks.leaks(before) if not line.startswith(("thread", "descriptor"))]
         assert not found, "left behind by the run:\n  " + "\n  ".join(found)
 
