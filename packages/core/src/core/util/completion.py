@@ -74,9 +74,7 @@ def _map(
     yield from _drain(refs, chunk_size, as_refs, wait_options)
 
 
-def _drain(
-    refs: list[ObjectRef[Any]], chunk_size: int, as_refs: bool, wait_options: dict[str, Any]
-) -> Iterator[Any]:
+def _drain(refs: list[ObjectRef[Any]], chunk_size: int, as_refs: bool, wait_options: dict[str, Any]) -> Iterator[Any]:
     while refs:
         ready, refs = _step(refs, chunk_size, wait_options)
         yield from _values(ready, as_refs)
