@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ import pytest
 
 HERE = Path(__file__).parent
 ENGINES = ("native", "inline", "ray")
-#: Seconds a test may take before it counts as hung. Ray alone needs up to 10 s to start on a busy machine.
-TIMEOUTS = {"native": 60, "inline": 60, "ray": 240}
-LOGICAL_CPUS = 4
+#: Seconds a test may take before it counts as hung.
+TIMEOUT = 60
+#: The same on Ray, which needs up to 10 s to start a session on a busy machine.
+RAY_TIMEOUT = 240
 _OUTCOME = pytest.StashKey[bool]()
 
 
@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "better_than_ray(why): Skate on purpose does better; skipped on Ray")
     config.addinivalue_line("markers", "needs_processes(why): makes no sense in one thread; skipped on inline")
-    engine = config.getoption("--engine")
+    engine = config.getoption("--engine", default=None)  # no option where this file is loaded late
     if engine is not None:
         os.environ["SKATE_ENGINE"] = engine
     if os.environ.get("SKATE_ENGINE") == "ray":
@@ -37,22 +37,25 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
         os.environ["RAY_AUTH_MODE"] = "disabled"
         os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    if str(HERE) not in sys.path:
-        sys.path.insert(0, str(HERE))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give the suite's own tests their timeout and skips, and make their modules travel to workers by value."""
-    from conformance_target import ENGINE, submodule  # only now is the engine chosen
+    from tests.conformance.target import ENGINE, submodule  # only now is the engine chosen
 
     pickler = submodule("cloudpickle") if ENGINE == "ray" else importlib.import_module("cloudpickle")
     own = [item for item in items if HERE in item.path.parents]
     modules = {item.module for item in own if isinstance(item, pytest.Function)}
-    for module in (*modules, importlib.import_module("rendezvous"), importlib.import_module("conformance_target")):
+    for name in ("rendezvous", "target"):
+        modules.add(importlib.import_module(f"tests.conformance.{name}"))
+    for module in modules:
         pickler.register_pickle_by_value(module)
     for item in own:
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TIMEOUTS[ENGINE]))
+        if ENGINE == "ray":
+            item.add_marker(pytest.mark.timeout(RAY_TIMEOUT, method="signal"))
+            item.add_marker(pytest.mark.filterwarnings("default"))
+        elif item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
         better = item.get_closest_marker("better_than_ray")
         processes = item.get_closest_marker("needs_processes")
         if better is not None and ENGINE == "ray":
@@ -63,7 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Print the list instead of running anything, where ``--list-better`` asks for it."""
-    if not session.config.getoption("--list-better"):
+    if not session.config.getoption("--list-better", default=False):
         return None
     for item in session.items:
         better = item.get_closest_marker("better_than_ray")
@@ -84,7 +87,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 @pytest.fixture(scope="module", autouse=True)
 def _end_of_module() -> Iterator[None]:
     """End the session that the tests of a module shared."""
-    from conformance_target import ray
+    from tests.conformance.target import ray
 
     yield
     ray.shutdown()
@@ -96,7 +99,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[None]:
 
     A test that failed may have left anything behind: its session is ended and the next test starts a fresh one.
     """
-    from conformance_target import SESSION_OPTIONS, ray
+    from tests.conformance.target import LOGICAL_CPUS, SESSION_OPTIONS, ray
 
     if not ray.is_initialized():
         ray.init(num_cpus=LOGICAL_CPUS, **SESSION_OPTIONS)
@@ -110,7 +113,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def start_session() -> Iterator[Callable[..., Any]]:
     """A function that ends the present session and starts one with the given arguments of ``init``."""
-    from conformance_target import SESSION_OPTIONS, ray
+    from tests.conformance.target import SESSION_OPTIONS, ray
 
     def start(**options: Any) -> Any:
         ray.shutdown()
@@ -123,7 +126,7 @@ def start_session() -> Iterator[Callable[..., Any]]:
 @pytest.fixture
 def make_gate(tmp_path: Path) -> Callable[[str], Any]:
     """A function that makes a closed gate of the given name."""
-    from rendezvous import Gate
+    from tests.conformance.rendezvous import Gate
 
     return lambda name: Gate(str(tmp_path / f"{name}.gate"))
 
@@ -139,15 +142,15 @@ def gate(make_gate: Callable[[str], Any]) -> Iterator[Any]:
 @pytest.fixture
 def tally(tmp_path: Path) -> Any:
     """An empty tally."""
-    from rendezvous import Tally
+    from tests.conformance.rendezvous import Tally
 
     return Tally(str(tmp_path / "tally"))
 
 
 def _check_nothing_held() -> None:
     """Wait until all that the test took of the session's resources is back."""
-    from conformance_target import ray
-    from rendezvous import wait_until
+    from tests.conformance.target import ray
+    from tests.conformance.rendezvous import wait_until
 
     def all_back() -> bool:
         gc.collect()

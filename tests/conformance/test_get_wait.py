@@ -6,8 +6,8 @@ import threading
 from typing import Any
 
 import pytest
-from conformance_target import ray
-from rendezvous import Gate
+from tests.conformance.target import ray
+from tests.conformance.rendezvous import Gate
 
 pytestmark = pytest.mark.usefixtures("session")
 CONCURRENCY = "one task must stay unfinished while the driver goes on"

@@ -8,8 +8,8 @@ import threading
 from typing import Any
 
 import pytest
-from conformance_target import ray
-from rendezvous import Gate, Tally, wait_until
+from tests.conformance.target import ray
+from tests.conformance.rendezvous import Gate, Tally, wait_until
 
 pytestmark = pytest.mark.usefixtures("session")
 

@@ -28,3 +28,6 @@ if ENGINE == "ray":
 def submodule(name: str) -> Any:
     """Import a module below the module under test: ``submodule("util.queue")`` is ``ray.util.queue``."""
     return importlib.import_module(f"{ray.__name__}.{name}")
+
+#: CPUs of the session that most tests share; logical ones, whatever the machine has.
+LOGICAL_CPUS = 4
