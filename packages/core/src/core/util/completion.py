@@ -83,7 +83,8 @@ def _drain(refs: list[ObjectRef[Any]], chunk_size: int, as_refs: bool, wait_opti
 def _step(
     refs: list[ObjectRef[Any]], chunk_size: int, wait_options: dict[str, Any]
 ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-    return core.wait(refs, num_returns=min(chunk_size, len(refs)), **wait_options)
+    ready, unready = core.wait(refs, num_returns=min(chunk_size, len(refs)), **wait_options)
+    return ready, unready
 
 
 def _values(ready: list[ObjectRef[Any]], as_refs: bool) -> Iterable[Any]:

@@ -103,7 +103,9 @@ class SkateExecutor(_FuturesExecutor):
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1:
             return super().map(fn, *iterables, timeout=timeout)
-        chunks = super().map(functools.partial(_call_each, fn), _chunks(zip(*iterables), chunksize), timeout=timeout)
+        chunks = super().map(
+            functools.partial(_call_each, fn), _chunks(zip(*iterables, strict=False), chunksize), timeout=timeout
+        )
         return itertools.chain.from_iterable(chunks)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -202,7 +204,7 @@ class _Tasks:
 
 
 def _original(error: BaseException) -> BaseException:
-    """Return the exception the call itself raised, as other executors do; the wrapper with the traceback is its cause."""
+    """Return the exception the call itself raised, as other executors do; its cause is the one with the traceback."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):
         original: BaseException = error.cause
         original.__cause__ = error

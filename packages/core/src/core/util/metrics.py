@@ -7,6 +7,7 @@ name (a class that makes its counter anew in each instance, an unpickled copy) s
 from __future__ import annotations
 
 import bisect
+import math
 import re
 import threading
 import warnings
@@ -319,4 +320,4 @@ def _number(value: float) -> str:
         return "+Inf"
     if value == float("-inf"):
         return "-Inf"
-    return "NaN" if value != value else repr(float(value))
+    return "NaN" if math.isnan(value) else repr(float(value))

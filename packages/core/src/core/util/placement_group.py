@@ -7,7 +7,6 @@ bundle by way of ``PlacementGroupSchedulingStrategy``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import core
@@ -60,7 +59,7 @@ class PlacementGroup:
 
     def __init__(
         self,
-        id: PlacementGroupID,
+        id: PlacementGroupID,  # noqa: A002 - Ray's name
         bundle_cache: list[dict[str, float]] | None = None,
         _ready: ObjectRef[Any] | None = None,
     ) -> None:
@@ -97,7 +96,8 @@ class PlacementGroup:
         reserved = None if self.is_empty else self._reserved()
         handle = PlacementGroup(self.id, self.bundle_cache)
         if reserved is None:
-            return core.put(handle)
+            stored: ObjectRef[PlacementGroup] = core.put(handle)
+            return stored
         ref: ObjectRef[PlacementGroup] = core.remote(num_cpus=0)(_first).remote(handle, reserved)
         return ref
 
@@ -255,7 +255,7 @@ def _raw(identifier: bytes | str) -> bytes:
     return bytes.fromhex(identifier) if isinstance(identifier, str) else identifier
 
 
-def _check_bundles(bundles: list[dict[str, float]]) -> None:
+def _check_bundles(bundles: Any) -> None:
     if not isinstance(bundles, list):
         raise ValueError(f"Placement group bundles must be a list, got {type(bundles)}.")  # noqa: TRY004 - Ray's
     if not bundles:
@@ -267,12 +267,14 @@ def _check_bundles(bundles: list[dict[str, float]]) -> None:
         _check_bundle(bundle)
 
 
-def _check_bundle(bundle: dict[str, float]) -> None:
+def _check_bundle(bundle: Any) -> None:
     if not isinstance(bundle, dict):
         raise ValueError(f"A bundle must be a dictionary of resources like {{'CPU': 1.0}}, got {bundle!r}")  # noqa: TRY004
     for resource, amount in bundle.items():
-        if not isinstance(resource, str) or isinstance(amount, bool) or not isinstance(amount, Real):
-            raise ValueError(f"A bundle maps resource names to numbers, got {resource!r}: {amount!r} in {bundle!r}")
+        if not isinstance(resource, str) or isinstance(amount, bool) or not isinstance(amount, int | float):
+            raise ValueError(  # noqa: TRY004 - Ray's
+                f"A bundle maps resource names to numbers, got {resource!r}: {amount!r} in {bundle!r}"
+            )
         if not 0 <= amount < float("inf"):
             raise ValueError(f"A bundle cannot hold {amount} of {resource!r}: {bundle!r}")
     if not any(bundle.values()):

@@ -46,8 +46,6 @@ class NodeAffinitySchedulingStrategy:
     _fail_on_unavailable: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.node_id, str):
-            self.node_id = self.node_id.hex()
         if not _is_id(self.node_id):
             raise ValueError(
                 f"Invalid node_id {self.node_id!r}. Node ID must be a valid hex string. "
@@ -63,7 +61,7 @@ def _is_id(text: str) -> bool:
     """Tell whether ``text`` is a whole, non-nil id in hexadecimal."""
     try:
         raw = bytes.fromhex(text)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return len(raw) == NODE_ID_BYTES and raw != b"\xff" * NODE_ID_BYTES
 

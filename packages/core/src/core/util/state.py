@@ -20,7 +20,7 @@ MAX_LIMIT = 10_000
 Filter = tuple[str, str, Any]
 
 
-class RayStateApiException(RayError):
+class RayStateApiException(RayError):  # noqa: N818 - Ray's name
     """The state cannot be told: no engine runs, or the question makes no sense."""
 
 
@@ -119,7 +119,11 @@ def list_placement_groups(
     return _list("placement_groups", address, filters, limit)
 
 
-def get_actor(id: str, address: str | None = None, timeout: float = 30) -> StateRow | None:
+def get_actor(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = 30,
+) -> StateRow | None:
     """Return the row of one actor by its id in hexadecimal, None if there is none."""
     return next(iter(_list("actors", address, [("actor_id", "=", id)], 1)), None)
 
@@ -162,10 +166,11 @@ def _readable(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
 
 
-def _checked(given: Filter) -> Filter:
+def _checked(given: Any) -> Filter:
     if len(given) != 3 or given[1] not in ("=", "!="):
         raise ValueError(f"a filter is (key, '=' or '!=', value), got {given!r}")
-    return given
+    key, operator, value = given
+    return key, operator, value
 
 
 def _passes(row: StateRow, test: Filter) -> bool:

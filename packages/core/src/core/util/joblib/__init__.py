@@ -13,10 +13,10 @@ def register_ray() -> None:
     """
     # Imported here because joblib is an optional extra.
     try:
-        from joblib import register_parallel_backend
+        from joblib import register_parallel_backend  # noqa: PLC0415
     except ImportError as error:
         raise ImportError("the joblib backend needs joblib: pip install 'skate-core[joblib]'") from error
-    from core.util.joblib.backend import SkateBackend
+    from core.util.joblib.backend import SkateBackend  # noqa: PLC0415
 
     register_parallel_backend("ray", SkateBackend)
     register_parallel_backend("skate", SkateBackend)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multiprocessing import TimeoutError
+from multiprocessing import TimeoutError  # noqa: A004 - the name users know
 
 from core.util.multiprocessing.pool import Pool
 from core.util.multiprocessing.results import AsyncResult, IMapIterator

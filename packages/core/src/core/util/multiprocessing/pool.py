@@ -9,7 +9,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import core
 from core.refs import ObjectRef
@@ -49,7 +49,7 @@ class Pool:
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+        if maxtasksperchild is not None and maxtasksperchild <= 0:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if context is not None:
             warnings.warn("the 'context' argument of Pool has no effect here", stacklevel=2)
@@ -69,7 +69,7 @@ class Pool:
         *,
         kwds: dict[str, Any] | None = None,
     ) -> Any:
-        """Return ``func(*args, **kwargs)``, called in a process of the pool (``kwds`` is the standard library's name)."""
+        """Return ``func(*args, **kwargs)``, called in a process of the pool (arguments as in :meth:`apply_async`)."""
         return self.apply_async(func, args, kwargs, kwds=kwds).get()
 
     def apply_async(
@@ -87,9 +87,10 @@ class Pool:
         Args:
             func: what to call.
             args: its positional arguments.
-            kwargs: its keyword arguments; ``kwds`` is the standard library's name for the same.
+            kwargs: its keyword arguments.
             callback: called with the result, in the pool's thread.
             error_callback: called with the error instead if there is one.
+            kwds: the standard library's name for ``kwargs``.
         """
         self._check_running()
         result = AsyncResult(self, 1, single=True, callback=callback, error_callback=error_callback)
@@ -170,7 +171,7 @@ class Pool:
             raise ValueError("Pool is still running")
         self._crew.finished.wait()
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         self._check_running()
         return self
 
@@ -216,7 +217,8 @@ class Pool:
         """Return a reference to the pickled function; plain functions are pickled once, not once per call."""
         # Others may hold state that changes from call to call: a bound method's object, a closure's variables.
         if not isinstance(func, types.FunctionType) or func.__closure__:
-            return core.put(func)
+            stored: ObjectRef[Any] = core.put(func)
+            return stored
         known = self._functions.get(id(func))
         if known is None:
             known = self._functions[id(func)] = (func, core.put(func))

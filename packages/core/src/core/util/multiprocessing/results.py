@@ -8,8 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from multiprocessing import TimeoutError
-from multiprocessing.pool import RemoteTraceback
+from multiprocessing import TimeoutError  # noqa: A004 - what the standard library's pool raises
 from typing import Any
 
 from core.util.multiprocessing.crew import Crew, Job
@@ -17,6 +16,13 @@ from core.util.multiprocessing.worker import Call, Outcome
 
 _Callback = Callable[[Any], object]
 _MakeJob = Callable[[list[Call], Callable[[Sequence[Outcome]], None]], Job]
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - the standard library's name
+    """The cause of an error that a worker reported: prints the worker's own traceback."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
 
 
 def value_of(outcome: Outcome) -> Any:

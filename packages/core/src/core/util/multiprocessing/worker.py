@@ -42,7 +42,10 @@ class PoolWorker:
         self._globals = Initialised(initializer, initargs)
 
     def run(self, boxed_function: list[ObjectRef[Any]], calls: list[Call]) -> list[Outcome]:
-        """Call the function (boxed, so that the engine does not load it anew each time) once per element of ``calls``."""
+        """Call the function once per element of ``calls``.
+
+        It comes boxed so that the engine does not load it anew each time.
+        """
         function = self._function(boxed_function[0])
         return [_outcome(function, args, kwargs) for args, kwargs in calls]
 
