@@ -23,7 +23,7 @@ BLOCK = re.compile(
 
 
 def program(page: Path) -> str:
-    """Return the page's blocks as one program whose line numbers are those of the page, so that tracebacks point there."""
+    """Return the page's blocks as one program, each line where the page has it, so that tracebacks point there."""
     text = page.read_text()
     lines = [""] * text.count("\n")
     for block in BLOCK.finditer(text):
@@ -67,5 +67,7 @@ def test_the_guides_have_programs() -> None:
 
 def test_a_page_becomes_one_program(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("Text\n\n```python\na = 1\n```\n\n<!-- not run: shown only -->\n```python\nb\n```\n```text\nc\n```\n")
+    page.write_text(
+        "Text\n\n```python\na = 1\n```\n\n<!-- not run: shown only -->\n```python\nb\n```\n```text\nc\n```\n"
+    )
     assert program(page) == "\n\n\na = 1\n"

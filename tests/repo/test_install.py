@@ -48,8 +48,13 @@ def run(python: Path | str, code: str) -> str:
 
 @pytest.mark.timeout(300)
 def test_it_installs_alone_with_at_most_five_dependencies(empty_environment: Path) -> None:
-    listed = json.loads(run(empty_environment, "import subprocess as s, sys\n"
-        "print(s.run([sys.executable, '-m', 'pip', 'list', '--format', 'json'], capture_output=True, text=True).stdout)"))
+    listed = json.loads(
+        run(
+            empty_environment,
+            "import subprocess as s, sys\n"
+            "print(s.check_output([sys.executable, '-m', 'pip', 'list', '--format', 'json'], text=True))",
+        )
+    )
     names = {entry["name"].lower() for entry in listed} - {"pip", "setuptools", "wheel"}
     assert "skate-core" in names
     assert len(names - {"skate-core"}) <= 5, names

@@ -128,7 +128,9 @@ def test_ranges_have_a_floor() -> None:
 def test_every_requirement_is_pinned(file: Path) -> None:
     pinned = pins()
     missing = [str(r) for r in requirements(file) if canonicalize_name(r.name) not in pinned]
-    outside = [str(r) for r in requirements(file) if pinned.get(canonicalize_name(r.name), Version("0")) not in r.specifier]
+    outside = [
+        str(r) for r in requirements(file) if pinned.get(canonicalize_name(r.name), Version("0")) not in r.specifier
+    ]
     assert not missing
     assert not outside
 
@@ -146,7 +148,9 @@ def test_a_module_says_what_it_is_for(file: Path) -> None:
     docstring = ast.get_docstring(ast.parse(text)) or ""
     assert docstring.strip(), "no module docstring"
     assert file.name not in VAGUE_MODULES
-    assert len(text.splitlines()) <= MODULE_LINES or re.search(r"[Ll]ong\s+module", docstring), "long, and does not say why"
+    assert len(text.splitlines()) <= MODULE_LINES or re.search(r"[Ll]ong\s+module", docstring), (
+        "long, and does not say why"
+    )
 
 
 def test_there_are_no_empty_shells() -> None:
