@@ -65,6 +65,7 @@ def program(
     *,
     better: Literal["higher", "lower"] = "higher",
     max_rounds: int | None = None,
+    only: frozenset[str] | None = None,
     quick: bool = True,
     generic: Mapping[Kind, Variant] | None = None,
     raylike: Variant | None = None,
@@ -82,4 +83,4 @@ def program(
         "floor": floor,
     }
     variants = {**(generic or {}), **{kind: variant for kind, variant in named.items() if variant is not None}}
-    return Program((Row(name, unit, better),), variants, max_rounds=max_rounds, quick=quick)
+    return Program((Row(name, unit, better),), variants, max_rounds=max_rounds, only=only, quick=quick)

@@ -68,6 +68,7 @@ THEME = Theme(
             "s",
             better="lower",
             max_rounds=1,
+            only=frozenset({"skate", "ray", "executor", "pool"}),  # minutes on Dask
             generic={kind: tiny_tasks(kind) for kind in _KINDS},
         ),
     ),
