@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from msgspec import Struct
 
 from core import current, ids
-from core.exceptions import ActorHandleNotFoundError
+from core.exceptions import ActorHandleNotFoundError, GetTimeoutError
 
 if TYPE_CHECKING:
     from core.options import MethodOptions
@@ -33,7 +33,7 @@ dropped: deque[bytes] = deque()
 _drop = dropped.append
 
 
-class ObjectRef(Struct, Generic[T], frozen=True, gc=False):
+class ObjectRef(Struct, Generic[T_co], frozen=True, gc=False):
     """A reference to a value that exists or will exist somewhere in the session (``ray.ObjectRef``).
 
     Made by ``.remote()`` and ``put``; turned into the value by ``core.get``. Awaitable; picklable; hashable.
@@ -70,25 +70,25 @@ class ObjectRef(Struct, Generic[T], frozen=True, gc=False):
         """Return the nil reference, which never has a value."""
         return ObjectRef(NIL_ID)
 
-    def future(self) -> concurrent.futures.Future[T]:
+    def future(self) -> concurrent.futures.Future[T_co]:
         """Return a ``concurrent.futures.Future`` that completes when the object does."""
-        future: concurrent.futures.Future[T] = current.running("ObjectRef.future()").future(self)
+        future: concurrent.futures.Future[T_co] = current.running("ObjectRef.future()").future(self)
         return future
 
-    def as_future(self) -> asyncio.Future[T]:
+    def as_future(self) -> asyncio.Future[T_co]:
         """Return an ``asyncio.Future`` of the running loop that completes when the object does."""
         return asyncio.wrap_future(self.future())
 
-    def __await__(self) -> Generator[Any, None, T]:
+    def __await__(self) -> Generator[Any, None, T_co]:
         return self.as_future().__await__()
 
     def __repr__(self) -> str:
         return f"ObjectRef({self.id.hex()})"
 
-    def __copy__(self) -> ObjectRef[T]:
+    def __copy__(self) -> ObjectRef[T_co]:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ObjectRef[T]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> ObjectRef[T_co]:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -111,7 +111,7 @@ class ObjectRefGenerator(Generic[T_co]):
     raises that error, then the iteration ends. Not picklable.
     """
 
-    __slots__ = ("__weakref__", "_completed", "_finished", "_next", "_task")
+    __slots__ = ("__weakref__", "_completed", "_finished", "_next", "_peeked", "_task")
 
     def __init__(self, task: bytes, completed: ObjectRef[Any]) -> None:
         self._task = task
@@ -119,6 +119,8 @@ class ObjectRefGenerator(Generic[T_co]):
         self._completed = completed
         self._next = 0
         self._finished = False
+        #: the next item, asked for by ``wait`` and not yet taken
+        self._peeked: concurrent.futures.Future[ObjectRef[Any] | None] | None = None
 
     @property
     def task(self) -> bytes:
@@ -135,11 +137,32 @@ class ObjectRefGenerator(Generic[T_co]):
         """Return the next reference; raises GetTimeoutError when none comes within ``timeout`` seconds."""
         if self._finished:
             raise StopIteration
-        ref = current.running("Iterating an ObjectRefGenerator").next_item(self._task, self._next, timeout)
+        engine = current.running("Iterating an ObjectRefGenerator")
+        peeked = self._peeked is not None
+        ref = self._take_peeked(timeout) if peeked else engine.next_item(self._task, self._next, timeout)
         if ref is None:
             self._finished = True
             raise StopIteration
         self._next += 1
+        return ref
+
+    def _peek(self) -> concurrent.futures.Future[ObjectRef[Any] | None]:
+        """Return a future of the next item (None at the end) without taking it: ``wait`` waits for that."""
+        if self._peeked is None or self._peeked.cancelled():
+            if self._finished:
+                self._peeked = concurrent.futures.Future()
+                self._peeked.set_result(None)
+            else:
+                engine = current.running("Waiting for an ObjectRefGenerator")
+                self._peeked = engine.next_item_future(self._task, self._next)
+        return self._peeked
+
+    def _take_peeked(self, timeout: float | None) -> ObjectRef[Any] | None:
+        try:
+            ref = self._peek().result(timeout)
+        except concurrent.futures.TimeoutError:
+            raise GetTimeoutError(f"the generator yielded nothing within {timeout} s") from None
+        self._peeked = None
         return ref
 
     def __aiter__(self) -> AsyncIterator[ObjectRef[T_co]]:
@@ -148,8 +171,8 @@ class ObjectRefGenerator(Generic[T_co]):
     async def __anext__(self) -> ObjectRef[T_co]:
         if self._finished:
             raise StopAsyncIteration
-        future = current.running("Iterating an ObjectRefGenerator").next_item_future(self._task, self._next)
-        ref: ObjectRef[T_co] | None = await asyncio.wrap_future(future)
+        ref: ObjectRef[T_co] | None = await asyncio.wrap_future(self._peek())
+        self._peeked = None
         if ref is None:
             self._finished = True
             raise StopAsyncIteration
@@ -250,11 +273,13 @@ class ActorMethod:
         return f"ActorMethod({self._token.class_name}.{self._info.name})"
 
 
-class ActorHandle:
+class ActorHandle(Generic[T]):
     """A handle to a remote actor. Attributes are the actor's methods; handles can be passed and pickled.
 
     The actor ends when the last handle to it is gone, unless it is detached.
     """
+
+    _token: ActorToken
 
     def __init__(self, token: ActorToken) -> None:
         self.__dict__["_token"] = token
@@ -288,14 +313,14 @@ class ActorHandle:
     def __reduce__(self) -> tuple[Any, ...]:
         return (_restore_handle, current.running("Pickling an actor handle").reduce_handle(self._token))
 
-    def __copy__(self) -> ActorHandle:
+    def __copy__(self) -> ActorHandle[T]:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ActorHandle:
+    def __deepcopy__(self, memo: dict[int, Any]) -> ActorHandle[T]:
         return self
 
 
-def _restore_handle(*state: Any) -> ActorHandle:
+def _restore_handle(*state: Any) -> ActorHandle[Any]:
     return ActorHandle(current.running("Unpickling an actor handle").restore_token(*state))
 
 

@@ -1,0 +1,1 @@
+"""Engines: the protocol that the public API talks to, and what implements it."""
