@@ -25,6 +25,8 @@ from benchmarks.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 _PROBE_S = 60.0
+#: Seconds a child has to close its session.
+_CLOSE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,11 @@ def _run_theme(plan: Plan, results: Results, theme: Theme, system: str, programs
     """Run the programs in one child, and those after a fatal one in another."""
     names = [program.name for program in programs]
     while names:
-        stopped_at = _run_child(plan, results, theme, system, names)
-        processes.kill_descendants(os.getpid())
-        processes.reap_orphans()
+        try:
+            stopped_at = _run_child(plan, results, theme, system, names)
+        finally:
+            processes.kill_descendants(os.getpid())
+            processes.reap_orphans()
         names = names[names.index(stopped_at) + 1 :] if stopped_at is not None else []
 
 
@@ -161,6 +165,7 @@ def _run_child(plan: Plan, results: Results, theme: Theme, system: str, names: l
     waiting = [*names]
     started = False
     reason = "the process died"
+    grace_s = 0.0  # an interrupted or hanging child gets none
     try:
         for line in _lines(reader, plan.timeout_s):
             if "rows" in line:
@@ -177,11 +182,12 @@ def _run_child(plan: Plan, results: Results, theme: Theme, system: str, names: l
                 reason = line["fatal"]
             if "done" in line and not waiting:
                 break
+        grace_s = _CLOSE_S
     except TimeoutError as error:
         reason = str(error)
     finally:
         os.close(reader)
-        _end(child)
+        _end(child, grace_s)
     if not waiting:
         return None
     # A session that does not even open takes all its programs with it.
@@ -204,10 +210,10 @@ def _lines(descriptor: int, timeout_s: float) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in complete)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
     """Give the child time to close its session, then end its whole group."""
     try:
-        child.wait(20)
+        child.wait(grace_s)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
