@@ -30,6 +30,8 @@ class Hello(_Msg):
     cwd: str = ""
     namespace: str = ""
     log_to_driver: bool = True
+    #: drivers: modules to import in the zygote, so that workers have them from the start
+    preload: list[str] = []
 
 
 class LeaseDemand(_Msg):
@@ -66,6 +68,13 @@ class Exiting(_Msg):
     """A worker leaves on its own accord (exit_actor, max_calls); its exit is not a failure."""
 
     reason: str = ""
+
+
+class ExitDeclined(_Msg):
+    """Answer of a worker to a soft ``Exit``: it owns objects that others still need. It stays in the pool.
+
+    A worker that can leave answers ``Exiting`` and exits.
+    """
 
 
 class CreateActor(_Msg):
@@ -135,11 +144,12 @@ class KillWorker(_Msg):
 class ExtentRequest(_Msg):
     """Lend the sender at least ``nbytes`` contiguous bytes of the arena. Answered by ``ExtentReply``.
 
-    May take long: the daemon spills objects to make room.
+    May take long: the daemon spills objects to make room. ``preferred`` bytes are lent if that needs no spilling.
     """
 
     request: int
     nbytes: int
+    preferred: int = 0
 
 
 class ExtentReturn(_Msg):
@@ -248,6 +258,7 @@ ToNode = (
     | Blocked
     | Unblocked
     | Exiting
+    | ExitDeclined
     | CreateActor
     | ActorReady
     | ActorInitFailed
