@@ -31,7 +31,8 @@ def write_plot(run: Run, path: Path) -> bool:
     figure_, axes = plt.subplots(figsize=(10, 1.2 + 0.26 * len(bars)), layout="constrained")
     positions = range(len(bars))
     colours = ["#2a7f62" if times >= (goal or 1) else "#c8553d" for _, times, goal in bars]
-    axes.barh(positions, [times for _, times, _ in bars], color=colours, height=0.7)
+    # From 1 outwards: what is worse than Ray points to the left.
+    axes.barh(positions, [times - 1 for _, times, _ in bars], left=1, color=colours, height=0.7)
     for position, (_, times, goal) in zip(positions, bars, strict=True):
         axes.annotate(f" {figure(times)}x", (max(times, 1), position), va="center", fontsize=8)
         if goal is not None:

@@ -56,6 +56,27 @@ def put_dask(size: int) -> Callable[[Any, Meter], float]:
     return variant
 
 
+def fill_and_put(api: RayApi, meter: Meter) -> float:
+    """Compute 100 MB and put them: in the store at once where the system can (Skate's ``empty``), else by way of numpy."""
+    import numpy as np  # heavy: only the rows that need it import it
+
+    size = 100 * _MB
+    empty = getattr(api, "empty", np.empty)
+
+    def call() -> None:
+        array = empty(size, dtype=np.uint8)
+        array.fill(1)
+        api.put(array)
+
+    return meter.rate(call, size / 1e9)
+
+
+def fill_floor(_: None, meter: Meter) -> float:
+    """Fill pages touched before."""
+    array = ones(100 * _MB)
+    return meter.rate(lambda: array.fill(1), array.nbytes / 1e9)
+
+
 def get(size: int) -> Callable[[RayApi, Meter], float]:
     def variant(api: RayApi, meter: Meter) -> float:
         class Producer:
@@ -138,6 +159,7 @@ THEME = Theme(
         _put("1 MB", _MB, quick=True, dask=True),
         _put("100 MB", 100 * _MB, quick=True, dask=True),
         _put("1 GB", 1000 * _MB, quick=False, dask=False),
+        program("fill and put 100 MB", "GB/s", raylike=fill_and_put, floor=fill_floor),
         _get("1 MB", _MB, quick=True, dask=True),
         _get("100 MB", 100 * _MB, quick=True, dask=True),
         _get("1 GB", 1000 * _MB, quick=False, dask=False),
