@@ -5,3 +5,6 @@ One module per receiver: :mod:`core.protocol.to_node` (what the node daemon acce
 other), :mod:`core.protocol.zygote` (what the zygote and the node exchange). :mod:`core.protocol.framing` turns lists
 of messages into length-prefixed frames and back.
 """
+
+#: Both ends of a connection must say the same in their ``Hello``. Changed with every incompatible message.
+VERSION = "1"

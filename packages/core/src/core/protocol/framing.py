@@ -40,13 +40,14 @@ class Decoder(Generic[M]):
         max_frame: longest accepted frame, in bytes.
     """
 
-    __slots__ = ("_buffer", "_decode", "_max_frame")
+    __slots__ = ("_buffer", "_decode", "max_frame")
 
     def __init__(self, message_type: Any, max_frame: int = MAX_FRAME_BYTES) -> None:
         self._decode = msgspec.msgpack.Decoder(list[message_type]).decode
         #: bytes received and not yet decoded: the head of one incomplete frame.
         self._buffer = bytearray()
-        self._max_frame = max_frame
+        #: longest accepted frame, in bytes; may be changed at any time
+        self.max_frame = max_frame
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[M]:
         """Return the messages completed by ``data``, in order.
@@ -71,8 +72,8 @@ class Decoder(Generic[M]):
         view = memoryview(data)
         while end - start >= HEADER_BYTES:
             size = int.from_bytes(view[start : start + HEADER_BYTES], "little")
-            if size > self._max_frame:
-                raise ProtocolError(f"frame of {size} bytes; at most {self._max_frame} are accepted")
+            if size > self.max_frame:
+                raise ProtocolError(f"frame of {size} bytes; at most {self.max_frame} are accepted")
             stop = start + HEADER_BYTES + size
             if stop > end:
                 break

@@ -177,9 +177,13 @@ class Notice(_Msg):
 
 
 class Exit(_Msg):
-    """To a worker: leave now (its job is over or the pool shrinks)."""
+    """To a worker: leave now (its job is over or the pool shrinks).
+
+    ``soft``: an idle worker whose objects are still needed may answer ``ExitDeclined`` instead.
+    """
 
     reason: str = ""
+    soft: bool = False
 
 
 FromNode = (

@@ -94,18 +94,7 @@ class Tick(Struct, frozen=True):
 
 
 Event = (
-    Create
-    | Placed
-    | Refused
-    | Ready
-    | InitFailed
-    | Leaving
-    | OutOfScope
-    | Kill
-    | Watch
-    | Unwatch
-    | ProcessGone
-    | Tick
+    Create | Placed | Refused | Ready | InitFailed | Leaving | OutOfScope | Kill | Watch | Unwatch | ProcessGone | Tick
 )
 
 

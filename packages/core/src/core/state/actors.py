@@ -45,8 +45,6 @@ class Actor(Struct, eq=False):
     cause: DeathCause | None = None
     #: no restart follows, because of this
     ending: DeathCause | None = None
-    #: when a graceful end turns into SIGKILL (monotonic seconds)
-    kill_at: float | None = None
 
 
 class ActorTable:
@@ -65,6 +63,8 @@ class ActorTable:
         self._owned: dict[bytes, set[bytes]] = {}
         #: watched actors nobody created so far -> when to call them dead
         self._unknown: dict[bytes, float] = {}
+        #: actors that are ending -> when their grace turns into SIGKILL (monotonic seconds)
+        self._kill_at: dict[bytes, float] = {}
         #: when time alone will change something; None if never
         self.deadline: float | None = None
         self._handlers: dict[type, Callable[..., None]] = {
@@ -86,10 +86,7 @@ class ActorTable:
         """Take in one event; return what must be done, in order. ``now`` is in monotonic seconds."""
         out: list[ev.Instruction] = []
         self._handlers[type(event)](event, now, out)
-        times = list(self._unknown.values())
-        if type(event) is not ev.Watch:
-            times += [actor.kill_at for actor in self.actors.values() if actor.kill_at is not None]
-        self.deadline = min(times, default=None)
+        self.deadline = min((*self._unknown.values(), *self._kill_at.values()), default=None)
         return out
 
     # looking in
@@ -183,7 +180,7 @@ class ActorTable:
             self._die(actor, cause, out)
             return
         actor.ending = cause
-        actor.kill_at = now + GRACE_SECONDS
+        self._kill_at[event.actor_id] = now + GRACE_SECONDS
         out.append(ev.End(actor.worker, cause.detail))
 
     def _kill(self, event: ev.Kill, now: float, out: list[ev.Instruction]) -> None:
@@ -209,8 +206,8 @@ class ActorTable:
             orphan = self.actors.get(actor_id)
             if orphan is not None:
                 self._end_now(orphan, "the process that owns the actor is gone", False, out)
-        for watchers in self._watchers.values():
-            watchers.discard(address)
+        for actor_id in [actor_id for actor_id, watchers in self._watchers.items() if address in watchers]:
+            self._unwatch(ev.Unwatch(address, actor_id), now, out)
 
     def _worker_died(self, actor: Actor, cause: DeathCause, out: list[ev.Instruction]) -> None:
         limit = actor.spec.max_restarts
@@ -234,6 +231,7 @@ class ActorTable:
         info.address = info.methods = b""
         info.init_error = init_error
         del self.actors[spec.actor_id]
+        self._kill_at.pop(spec.actor_id, None)
         self.by_worker.pop(actor.worker, None)
         owned = self._owned.get(spec.owner)
         if owned is not None:
@@ -279,8 +277,9 @@ class ActorTable:
     # time
 
     def _tick(self, event: ev.Tick, now: float, out: list[ev.Instruction]) -> None:
-        for actor in [actor for actor in self.actors.values() if actor.kill_at is not None and actor.kill_at <= now]:
-            actor.kill_at = None
+        for actor_id in [actor_id for actor_id, at in self._kill_at.items() if at <= now]:
+            del self._kill_at[actor_id]
+            actor = self.actors[actor_id]
             detail = f"did not leave within {GRACE_SECONDS:g} s after its last handle was gone"
             out.append(ev.KillProcess(actor.worker, DeathCause("killed", detail=detail, pid=actor.pid)))
         for actor_id in [actor_id for actor_id, at in self._unknown.items() if at <= now]:

@@ -46,9 +46,7 @@ class PlacementGroup(Struct, eq=False):
     def info(self) -> PlacementGroupInfo:
         """Return the public state."""
         state = "CREATED" if self.pools else "PENDING"
-        return PlacementGroupInfo(
-            self.placement_group_id, self.name, self.strategy, self.bundles, state, self.detached
-        )
+        return PlacementGroupInfo(self.placement_group_id, self.name, self.strategy, self.bundles, state, self.detached)
 
 
 class PlacementTable:
@@ -62,24 +60,23 @@ class PlacementTable:
         #: last known state of removed groups, oldest first
         self._removed: dict[bytes, PlacementGroupInfo] = {}
 
-    def register(self, group: PlacementGroup) -> str:
-        """Add a pending group; return why it is refused, or "".
-
-        Registering an id again changes nothing.
-        """
-        identifier = group.placement_group_id
+    def problem(self, identifier: bytes, name: str, strategy: str, bundles: list[Bundle]) -> str:
+        """Return why such a group cannot be registered, or ""."""
         if identifier in self.groups or identifier in self._removed:
-            return ""
-        if group.strategy not in STRATEGIES:
-            return f"unknown placement strategy {group.strategy!r}; valid ones: {', '.join(STRATEGIES)}"
-        if not group.bundles:
+            return "a placement group with that id exists already"
+        if strategy not in STRATEGIES:
+            return f"unknown placement strategy {strategy!r}; valid ones: {', '.join(STRATEGIES)}"
+        if not bundles:
             return "a placement group needs at least one bundle"
-        if group.name and group.name in self._names:
-            return f"a placement group named {group.name!r} exists already"
-        self.groups[identifier] = group
-        if group.name:
-            self._names[group.name] = identifier
+        if name and name in self._names:
+            return f"a placement group named {name!r} exists already"
         return ""
+
+    def register(self, group: PlacementGroup) -> None:
+        """Add a pending group; the caller has made sure that there is no :meth:`problem`."""
+        self.groups[group.placement_group_id] = group
+        if group.name:
+            self._names[group.name] = group.placement_group_id
 
     def find(self, identifier: bytes, name: str = "") -> PlacementGroupInfo | None:
         """Return the state of a group by id, or by name if the id is empty."""

@@ -75,9 +75,7 @@ def choose(
 
 def _gain(lease: Lease) -> dict[str, int]:
     """What the pool gets when the lease ends: all of it but the CPU that is lent already."""
-    return {
-        name: amount - (lease.allocation.lent if name == CPU else 0) for name, amount in lease.allocation.amounts
-    }
+    return {name: amount - (lease.allocation.lent if name == CPU else 0) for name, amount in lease.allocation.amounts}
 
 
 def _missing(request: Request, pool: ResourcePool, coming: Mapping[str, int]) -> dict[str, int]:

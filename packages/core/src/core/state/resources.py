@@ -50,7 +50,7 @@ class ResourcePool:
         #: what can be granted now; CPU may be negative
         self.available: dict[str, int] = dict(total)
         if gpus is None:
-            gpus = {index: RESOURCE_UNIT for index in range(self.total.get(GPU, 0) // RESOURCE_UNIT)}
+            gpus = dict.fromkeys(range(self.total.get(GPU, 0) // RESOURCE_UNIT), RESOURCE_UNIT)
         #: GPU id -> units of it in this pool
         self.gpu_total: dict[int, int] = dict(gpus)
         #: GPU id -> units of it that are free

@@ -1,8 +1,8 @@
 """The local scheduler: who may use which worker, and when to start and stop workers.
 
 Theory of operation
-    Three kinds of *requests* wait in one queue: *demands* (a holder wants more leases of one scheduling class), *actors*
-    (each wants one worker), and *placement groups* (each wants all its bundles at once). After every event the queue
+    Three kinds of *requests* wait in one queue: *demands* (a holder wants more leases of one scheduling class),
+    *actors* (each wants one worker), and *placement groups* (each wants all its bundles at once). After every event the queue
     is served in *rounds*. A round walks the requests, the deeper nesting first (a nested task must not starve behind
     the parents that wait for it), then first come first served, and gives each at most one unit; rounds go on while
     anybody gets something. A demand that got a lease and wants more goes to the tail, so holders take turns.
@@ -147,17 +147,18 @@ class Scheduler:
             out.append(ev.ActorRefused(event.actor_id, *refusal))
             return
         depth = self._depth_below(event.owner)
+        spec, actor_id = event.spec, event.actor_id
         self._push(
-            ActorRequest(
-                event.actor_id, event.spec, depth, event.name, now, event.owner, event.actor_id, event.job_id, event.held
-            ),
-            event.spec.strategy.kind == "placement_group" or self.node.could_fit(event.spec.resources),
+            ActorRequest(actor_id, spec, depth, event.name, now, event.owner, actor_id, event.job_id, event.held),
+            spec.strategy.kind == "placement_group" or self.node.could_fit(spec.resources),
         )
 
     def _actor_withdrawn(self, event: ev.ActorWithdrawn, now: float, out: list[ev.Instruction]) -> None:
         self.queue.remove(event.actor_id)
 
     def _group_created(self, event: ev.GroupCreated, now: float, out: list[ev.Instruction]) -> None:
+        if self.groups.problem(event.placement_group_id, event.name, event.strategy, event.bundles):
+            return
         group = PlacementGroup(
             event.placement_group_id,
             event.name,
@@ -167,8 +168,7 @@ class Scheduler:
             event.detached,
             {event.creator},
         )
-        if self.groups.register(group) or group.pools or self.queue.find(group.placement_group_id):
-            return
+        self.groups.register(group)
         spec = LeaseSpec(group.resources)
         depth = self._depth_below(event.creator)
         name = event.name or event.placement_group_id.hex()
@@ -197,7 +197,8 @@ class Scheduler:
             return "unschedulable", f"bundle {strategy.bundle} of a placement group of {len(group.bundles)} bundles"
         bundles = group.bundles if strategy.bundle < 0 else [group.bundles[strategy.bundle]]
         if not any(ResourcePool(dict(bundle.resources)).could_fit(spec.resources) for bundle in bundles):
-            return "unschedulable", f"{describe(spec.resources)} fits into no bundle of placement group {identifier.hex()}"
+            wanted = describe(spec.resources)
+            return "unschedulable", f"{wanted} fits into no bundle of placement group {identifier.hex()}"
         return None
 
     # placement groups
@@ -220,7 +221,7 @@ class Scheduler:
 
     def _refuse(self, request: Request, kind: str, reason: str, out: list[ev.Instruction]) -> None:
         if isinstance(request, Demand):
-            out.append(ev.Refused(request.holder, request.cls, kind, reason))
+            out.append(ev.Refused(request.asker, request.cls, kind, reason))
         elif isinstance(request, ActorRequest):
             out.append(ev.ActorRefused(request.actor_id, kind, reason))
 
@@ -443,9 +444,7 @@ class Scheduler:
             self.queue.requeue(request.key)
         else:
             self.queue.remove(request.key)
-        out.append(
-            ev.Granted(lease.holder, lease.cls, lease.lease_id, worker.address, worker.pid, [*allocation.gpus])
-        )
+        out.append(ev.Granted(lease.holder, lease.cls, lease.lease_id, worker.address, worker.pid, [*allocation.gpus]))
 
     def _place_actor(
         self, request: ActorRequest, pool: ResourcePool, worker: Worker, out: list[ev.Instruction]

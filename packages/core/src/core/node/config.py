@@ -1,0 +1,26 @@
+"""What the driver that starts a node daemon tells it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class NodeConfig(Struct, frozen=True):
+    """The daemon's only command-line argument, as JSON. No secret belongs here: everybody can read argument lists."""
+
+    session_dir: str
+    #: resource amounts in units of 1/10,000: CPU, GPU, memory, object_store_memory, custom ones
+    resources: dict[str, int]
+    #: size of the object store in bytes
+    object_store_bytes: int
+    #: the session ends with this process; 0 for none
+    driver_pid: int = 0
+    node_name: str = "127.0.0.1"
+    node_ip: str = "127.0.0.1"
+    labels: dict[str, str] = {}
+    #: module whose ``run(start)`` a forked worker executes
+    worker_entry: str = "core.worker.main"
+    #: descriptor of the launcher's control socket
+    control_fd: int = -1
+    #: descriptor of the locked session lock file; held open as long as the daemon or its zygote lives
+    lock_fd: int = -1

@@ -1,0 +1,134 @@
+"""Start a node daemon from a driver, and see to it that nothing of it remains."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from core.node import session
+from core.node.config import NodeConfig
+
+_BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
+
+
+class NodeStartError(RuntimeError):
+    """The daemon did not come up; the message carries the end of its log."""
+
+
+class NodeProcess:
+    """A daemon started by this process.
+
+    Attributes:
+        session_dir: its directory; ``node.sock`` in it accepts connections once :meth:`wait_ready` returned.
+        pid: its process id.
+    """
+
+    def __init__(self, session_dir: Path, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        self.session_dir = session_dir
+        self.pid = process.pid
+        self._process = process
+        self._control = control
+
+    @property
+    def socket_path(self) -> str:
+        """Path of the daemon's socket."""
+        return str(self.session_dir / session.SOCKET_NAME)
+
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        """Wait until the daemon listens.
+
+        Raises:
+            NodeStartError: it exited, or is not ready within ``timeout`` seconds. It is gone then.
+        """
+        ready, _, _ = select.select([self._control], [], [], timeout)
+        if ready and self._control.recv(1):
+            return
+        log = self.log_tail()
+        what = "exited while it started" if ready else f"was not ready within {timeout:g} s"
+        self.kill()
+        raise NodeStartError(f"the node daemon (pid {self.pid}) {what}\n{log}".rstrip())
+
+    def log_tail(self, lines: int = 20) -> str:
+        """Return the last lines of the daemon's log."""
+        try:
+            text = (self.session_dir / "node.log").read_text(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def wait_gone(self, timeout: float) -> bool:
+        """Wait until the daemon has exited; return whether it did within ``timeout`` seconds. Cleans up if so."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        self._clean_up()
+        return True
+
+    def kill(self) -> None:
+        """End the daemon at once (its workers end with it) and remove what it leaves. Idempotent."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        self._control.close()
+        # The zygote removes the directory too; whoever is last finds nothing.
+        deadline = time.monotonic() + 1.0
+        while self.session_dir.exists() and time.monotonic() < deadline:
+            session.remove(self.session_dir)
+
+
+def start(config: NodeConfig, session_parent: Path | None = None) -> NodeProcess:
+    """Start a daemon and return at once; call :meth:`NodeProcess.wait_ready` before connecting.
+
+    The daemon ends when this process dies, or when its driver's connection ends.
+
+    Args:
+        config: ``session_dir`` and the descriptors are filled in here.
+        session_parent: directory that holds session directories; by default ``<tmp>/skate-<uid>``.
+
+    Raises:
+        SessionDirError: the directory for sessions belongs to somebody else.
+        OSError: no process can be started.
+    """
+    parent = session_parent if session_parent is not None else session.default_parent()
+    session.secure_parent(parent)
+    session.sweep(parent)
+    directory, lock = session.create(parent)
+    ours, theirs = socket.socketpair()
+    log = os.open(directory / "node.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    config = msgspec.structs.replace(
+        config,
+        session_dir=str(directory),
+        driver_pid=config.driver_pid or os.getpid(),
+        control_fd=theirs.fileno(),
+        lock_fd=lock,
+    )
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(_BOOTSTRAP), msgspec.json.encode(config).decode()],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(theirs.fileno(), lock),
+            start_new_session=True,
+        )
+    except OSError:
+        ours.close()
+        session.remove(directory)
+        raise
+    finally:
+        theirs.close()
+        os.close(log)
+        os.close(lock)
+    return NodeProcess(directory, process, ours)

@@ -1,0 +1,126 @@
+"""What workers print: read from their pipes, kept briefly for death causes, sent to the driver in batches.
+
+Memory stays bounded: an unfinished line is cut at :data:`MAX_LINE_BYTES`, and while the driver does not keep up,
+lines are dropped and counted. A pipe is always read, so a worker never blocks on printing.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import selectors
+from collections import deque
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from core.node.loop import Loop
+from core.protocol.records import LogLine
+
+STDOUT, STDERR = 1, 2
+#: Lines of stderr kept per worker.
+TAIL_LINES = 20
+MAX_LINE_BYTES = 16 * 1024
+#: Lines that wait for the driver; further ones are dropped and counted.
+MAX_PENDING_LINES = 10_000
+_READ_BYTES = 64 * 1024
+
+
+class _Stream(Struct, eq=False):
+    fd: int
+    number: int
+    partial: bytes = b""
+
+
+class WorkerOutput:
+    """The two pipes of one worker.
+
+    Args:
+        loop: where readiness is waited for.
+        on_lines: called with complete lines and the number of their stream.
+    """
+
+    def __init__(self, loop: Loop, stdout: int, stderr: int, on_lines: Callable[[int, list[str]], None]) -> None:
+        self._loop = loop
+        self._on_lines = on_lines
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._streams = [_Stream(stdout, STDOUT), _Stream(stderr, STDERR)]
+        for stream in self._streams:
+            os.set_blocking(stream.fd, False)
+            loop.watch(stream.fd, selectors.EVENT_READ, functools.partial(self._ready, stream))
+
+    @property
+    def tail(self) -> str:
+        """The last lines of stderr."""
+        return "\n".join(self._tail)
+
+    def finish(self) -> None:
+        """Read what a dead worker left in its pipes, then close them.
+
+        A grandchild may hold the pipe open and print on; that is not waited for.
+        """
+        for stream in list(self._streams):
+            for _ in range(64):
+                if not self._read(stream):
+                    break
+            self._close(stream)
+
+    def _ready(self, stream: _Stream, events: int) -> None:
+        self._read(stream)
+
+    def _read(self, stream: _Stream) -> bool:
+        try:
+            data = os.read(stream.fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._close(stream)
+            return False
+        *lines, rest = (stream.partial + data).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            lines.append(rest[:MAX_LINE_BYTES])
+            rest = b""
+        stream.partial = rest
+        self._emit(stream, lines)
+        return True
+
+    def _close(self, stream: _Stream) -> None:
+        if stream not in self._streams:
+            return
+        self._streams.remove(stream)
+        self._loop.unwatch(stream.fd)
+        os.close(stream.fd)
+        if stream.partial:
+            self._emit(stream, [stream.partial])
+
+    def _emit(self, stream: _Stream, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        texts = [line[:MAX_LINE_BYTES].decode("utf-8", "backslashreplace").rstrip("\r") for line in lines]
+        if stream.number == STDERR:
+            self._tail.extend(texts)
+        self._on_lines(stream.number, texts)
+
+
+class LogBatch:
+    """Lines for one driver that wait for the end of the loop's batch."""
+
+    def __init__(self) -> None:
+        self._lines: list[LogLine] = []
+        self._dropped = 0
+
+    def add(self, pid: int, name: str, stream: int, texts: list[str]) -> None:
+        """Add lines; beyond the limit they are only counted."""
+        room = MAX_PENDING_LINES - len(self._lines)
+        self._lines += [LogLine(pid, name, stream, text) for text in texts[:room]]
+        self._dropped += max(0, len(texts) - room)
+
+    def take(self) -> list[LogLine]:
+        """Return and forget what is there, with a line that tells how much was dropped."""
+        lines, self._lines = self._lines, []
+        if self._dropped:
+            lines.append(LogLine(0, "", STDERR, f"... {self._dropped} lines were dropped: they came too fast"))
+            self._dropped = 0
+        return lines

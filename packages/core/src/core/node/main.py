@@ -1,0 +1,110 @@
+"""The daemon's entry: fork the zygote, listen, serve, and leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from core.node import process
+from core.node.config import NodeConfig
+from core.node.session import SOCKET_NAME
+
+FORBID_PICKLE_VARIABLE = "SKATE_FORBID_PICKLE"
+#: Seconds the daemon spends on reaping what it ended.
+REAP_SECONDS = 1.0
+
+
+def main(argument: str) -> NoReturn:
+    """Run the daemon; never returns.
+
+    Args:
+        argument: a :class:`~core.node.config.NodeConfig` as JSON.
+    """
+    config = msgspec.json.decode(argument, type=NodeConfig)
+    # The terminal's Ctrl-C is the driver's business; its death ends the session.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    zygote_socket, zygote_pid = _fork_zygote(config)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Imported after the fork: the zygote has no use for it, and the fork must come first.
+    from core.node.connections import listen
+    from core.node.zygote_client import ZygoteClient
+
+    code = 1
+    try:
+        process.adopt_orphans()
+        _forbid_pickle()
+        listener = listen(str(Path(config.session_dir) / SOCKET_NAME))
+        if config.control_fd >= 0:
+            os.write(config.control_fd, b"\n")
+        # The launcher connects while the rest is imported.
+        from core.node.service import NodeService
+
+        service = NodeService(config, listener, ZygoteClient(zygote_socket, zygote_pid))
+        signal.signal(signal.SIGTERM, lambda signum, frame: service.loop.post(service.loop.stop))
+        service.run()
+        code = 0
+    except BaseException:
+        # The outermost shell: whatever it was, the log says it and nothing is left running.
+        logging.getLogger(__name__).exception("the node daemon failed")
+    _end_brood()
+    shutil.rmtree(config.session_dir, ignore_errors=True)
+    os._exit(code)
+
+
+def _fork_zygote(config: NodeConfig) -> tuple[socket.socket, int]:
+    """Fork the zygote while this process has one thread and few modules."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return ours, pid
+    try:
+        ours.close()
+        if config.control_fd >= 0:
+            os.close(config.control_fd)
+        from core.node.zygote import Zygote
+
+        Zygote(theirs, config.session_dir, config.worker_entry).run()
+    except BaseException:
+        logging.getLogger(__name__).exception("the zygote failed")
+    finally:
+        os._exit(1)
+
+
+def _forbid_pickle() -> None:
+    """With ``SKATE_FORBID_PICKLE=1`` (tests set it), end the process if anything is unpickled in it."""
+    if os.environ.get(FORBID_PICKLE_VARIABLE) != "1":
+        return
+
+    def hook(event: str, args: tuple[object, ...]) -> None:
+        if event == "pickle.find_class":
+            os.write(2, f"the node daemon must never unpickle: {args}\n".encode())
+            os._exit(86)
+
+    sys.addaudithook(hook)
+
+
+def _end_brood() -> None:
+    """End and reap every descendant: the zygote, its workers, and what workers started themselves.
+
+    As a child subreaper the daemon inherits the children of those it ends, round by round.
+    """
+    deadline = time.monotonic() + REAP_SECONDS
+    while time.monotonic() < deadline:
+        for pid in process.children(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return

@@ -1,0 +1,50 @@
+"""What the daemon needs from the operating system about processes, with fallbacks where Linux alone has it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def die_with_parent(signum: int, parent: int) -> None:
+    """Ask the kernel to send ``signum`` to this process when its parent ``parent`` dies.
+
+    Does nothing but the check where the kernel cannot do it; end-of-file on a socket must tell then.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signum)
+    if os.getppid() != parent:
+        # It died before the request was in place.
+        signal.raise_signal(signum)
+
+
+def adopt_orphans() -> None:
+    """Make orphaned descendants children of this process, so that it can end and reap them."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of the living children of ``pid``; [] where that cannot be known."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the private (not shared) resident memory of a process in bytes; 0 if it is gone."""
+    try:
+        _, resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[:3]
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")

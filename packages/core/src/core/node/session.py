@@ -1,0 +1,99 @@
+"""Session directories: private, locked while a daemon lives, swept when it is dead.
+
+``<tmp>/skate-<uid>/session-<random>/`` holds the sockets, the daemon's log and spilled objects. The lock file in it is
+locked (``flock``) by the open file that launcher, daemon and zygote share; when the last of them is gone, the
+directory is stale and the next start removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+LOCK_NAME = "lock"
+SOCKET_NAME = "node.sock"
+#: A directory without a lock file is being made; after this many seconds it is taken for abandoned.
+ABANDONED_SECONDS = 60.0
+#: Longest path of a session directory that leaves room for socket names in ``sockaddr_un`` (108 bytes).
+MAX_DIRECTORY_BYTES = 76
+
+
+class SessionDirError(OSError):
+    """The directory for sessions cannot be used safely; the message says what to do."""
+
+
+def default_parent() -> Path:
+    """Return ``<tmp>/skate-<uid>``, on ``/tmp`` itself if the configured one is too long for socket paths."""
+    name = f"skate-{os.getuid()}"
+    parent = Path(tempfile.gettempdir()) / name
+    if len(os.fsencode(parent)) + len("/session-") + 16 > MAX_DIRECTORY_BYTES:
+        parent = Path("/tmp") / name  # noqa: S108 - owner and mode are checked below
+    return parent
+
+
+def secure_parent(parent: Path) -> None:
+    """Create ``parent`` with mode 0700, or check that it is ours.
+
+    Raises:
+        SessionDirError: it is a symbolic link, no directory, or another user's.
+    """
+    with contextlib.suppress(FileExistsError):
+        parent.mkdir(mode=0o700)
+    found = parent.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise SessionDirError(f"{parent} is not a directory of this user: remove it, or set TMPDIR to another place")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        parent.chmod(0o700)
+
+
+def create(parent: Path) -> tuple[Path, int]:
+    """Make and lock a new session directory; return its path and the descriptor that holds the lock."""
+    while True:
+        directory = parent / f"session-{secrets.token_hex(8)}"
+        directory.mkdir(mode=0o700)
+        path = directory / LOCK_NAME
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            if path.stat().st_ino == os.fstat(lock).st_ino:
+                return directory, lock
+        except FileNotFoundError:
+            pass
+        # A sweeper came between creation and lock.
+        os.close(lock)
+
+
+def sweep(parent: Path) -> None:
+    """Remove the directories of sessions whose daemon and zygote are dead."""
+    for directory in parent.glob("session-*"):
+        try:
+            lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - directory.stat().st_mtime > ABANDONED_SECONDS:
+                    remove(directory)
+            continue
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove(directory)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(lock)
+
+
+def remove(directory: Path) -> None:
+    """Remove a session directory and all in it; missing parts are no error."""
+    shutil.rmtree(directory, ignore_errors=True)
