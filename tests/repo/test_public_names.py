@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import re
 from pathlib import Path
@@ -23,6 +24,10 @@ def test_a_public_name_is_there_and_documented(name: str) -> None:
     if not inspect.ismodule(value):
         assert re.search(rf"\bcore\.{name}\b|^{name}$", REFERENCE, re.MULTILINE), f"{name} is not in docs/reference"
     assert inspect.getdoc(value), f"{name} has no docstring"
+
+
+def test_the_package_tells_its_version() -> None:
+    assert core.__version__ == importlib.metadata.version("skate-core")
 
 
 def test_every_exception_is_in_the_reference() -> None:

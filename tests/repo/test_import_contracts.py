@@ -1,0 +1,68 @@
+"""Every import contract can fail: each is broken on purpose in a copy of the sources."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+CONTRACTS = {contract["id"]: contract for contract in SETTINGS["contracts"]}
+
+#: (contract, module of core that is made to offend, line that offends)
+OFFENCES = [
+    ("rooms", "ids.py", "import core.serialization"),
+    ("rooms", "protocol/offence.py", "import core.state"),
+    ("rooms", "stray.py", "x = 1"),
+    ("processes", "worker/offence.py", "import core.node"),
+    ("processes", "node/offence.py", "import core.worker"),
+    ("pure", "state/offence.py", "import time"),
+    ("pure", "store/allocator.py", "import mmap"),
+    ("opaque", "node/offence.py", "import cloudpickle"),
+    ("opaque", "state/offence.py", "import core.serialization"),
+    ("cycles", "ids.py", "import core.worker.offence"),
+]
+
+
+def lint(sources: Path, contract: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).parent / "lint-imports"
+    command = [program, "--config", ROOT / "pyproject.toml", "--contract", contract, "--no-cache"]
+    environment = os.environ | {"PYTHONPATH": str(sources)}
+    return subprocess.run(command, cwd=sources, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sources = tmp_path_factory.mktemp("sources")
+    shutil.copytree(ROOT / "packages/core/src/core", sources / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    return sources
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_a_contract_is_kept(copy: Path, contract: str) -> None:
+    done = lint(copy, contract)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("contract", "module", "line"), OFFENCES)
+def test_an_offence_is_found(tmp_path: Path, copy: Path, contract: str, module: str, line: str) -> None:
+    shutil.copytree(copy, tmp_path, dirs_exist_ok=True)
+    offender = tmp_path / "core" / module
+    offender.parent.mkdir(exist_ok=True)
+    text = offender.read_text() if offender.exists() else ""
+    offender.write_text(f"{text}\n{line}\n")
+    if "core.worker.offence" in line:
+        (tmp_path / "core/worker/offence.py").write_text("import core.ids\n")
+    done = lint(tmp_path, contract)
+    assert done.returncode != 0
+    assert f"{CONTRACTS[contract]['name']} BROKEN" in " ".join(done.stdout.split())
+
+
+def test_every_contract_is_broken_once() -> None:
+    assert {contract for contract, _, _ in OFFENCES} == set(CONTRACTS)
