@@ -57,7 +57,7 @@ def put_dask(size: int) -> Callable[[Any, Meter], float]:
 
 
 def fill_and_put(api: RayApi, meter: Meter) -> float:
-    """Compute 100 MB and put them: in the store at once where the system can (Skate's ``empty``), else by way of numpy."""
+    """Compute 100 MB and put them: in the store at once where the system can (Skate's ``empty``), else with numpy."""
     import numpy as np  # heavy: only the rows that need it import it
 
     size = 100 * _MB
