@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import core as ray
 import numpy as np
 import psutil
 from fleet.backtest import Backtest, Outcome, Plan, learn_bands, run_fit, time_one_process
@@ -31,9 +30,11 @@ from fleet.scoring import LEVELS, seasonal_scale
 from fleet.summary import print_accuracy, print_times, print_troubles
 from numpy.typing import NDArray
 
+import core as ray
+
 DATA = Path(__file__).parent / "data" / "us_employment.parquet"
 #: Every process uses one thread, so that processes are compared with processes.
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 backtest_task = ray.remote(run_fit)
 
@@ -101,7 +102,7 @@ def leader(standings: Sequence[Standing]) -> str:
 
 def seconds_since_process_start() -> float:
     """Return the age of this process: what the user has waited since pressing return."""
-    return time.time() - psutil.Process().create_time()
+    return time.time() - float(psutil.Process().create_time())
 
 
 def forecast_winners(panel: Panel, plan: Plan, winners: Mapping[int, str], backtest: Backtest) -> list[SeriesForecast]:

@@ -1,7 +1,7 @@
 """Make ``us_employment.parquet`` from the CSV form of the same data.
 
-Run ``python make_extract.py us_employment.csv.gz``. The input has the columns ``unique_id, ds, y, Title`` (the long form
-in which the forecasting literature passes this data set around); README.md beside this file says where it comes from.
+Run ``python make_extract.py us_employment.csv.gz``. The input has the columns ``unique_id, ds, y, Title`` (the long
+form in which this data set is passed around); README.md beside this file says where it comes from.
 """
 
 from __future__ import annotations

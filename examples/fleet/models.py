@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEASON = 12
-#: Years of history a model sees at most; older months say little about next year and cost time (AutoETS is linear in it).
+#: What a model sees of a history at most: 20 years. Older months say little about next year and cost time.
 HISTORY_MONTHS = 240
 
 Series = NDArray[np.float64]

@@ -38,7 +38,8 @@ class Panel:
 
     def months(self, index: int, *, start: int, count: int) -> NDArray[np.datetime64]:
         """Return ``count`` months of the series' calendar from position ``start`` on (which may lie past its end)."""
-        return self.first_months[index] + np.arange(start, start + count)
+        months: NDArray[np.datetime64] = self.first_months[index] + np.arange(start, start + count)
+        return months
 
     def evenly_spaced(self, count: int) -> Panel:
         """Return a smaller panel: ``count`` series picked at equal distances, or all when there are no more."""

@@ -8,13 +8,15 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fleet.leaderboard import Standing
 from fleet.models import BASELINE
@@ -25,7 +27,7 @@ SAMPLES = 6
 YEARS_SHOWN = 8
 INK, MUTED, GRID = "#1b2733", "#64748b", "#e3e8ee"
 ACTUAL, HOLDOUT, FORECAST = "#1b2733", "#c2570c", "#1d64c4"
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 11,
     "text.color": INK,
@@ -69,16 +71,16 @@ def draw_samples(panel: Panel, forecasts: Sequence[SeriesForecast]) -> Figure:
     """Draw sample series: history, the hold-out's forecast beside what came, and the coming year with intervals."""
     samples = pick_samples(forecasts)
     rows = -(-len(samples) // 2)
-    figure = Figure(figsize=(13, 1.7 + 3.1 * rows), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, rect=(0, 0, 1, 1 - 1.15 / (1.7 + 3.1 * rows)))
+    height = 1.7 + 3.1 * rows
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12, rect=(0, 0, 1, 1 - 1.15 / height))
+    figure = Figure(figsize=(13, height), layout=layout)
     axes = figure.subplots(rows, 2, squeeze=False).ravel()
     for axis, item in zip(axes, samples, strict=False):
         _draw_series(axis, panel, item)
     for axis in axes[len(samples) :]:
         axis.set_visible(False)
-    height = figure.get_figheight()
     figure.text(0.012, 1 - 0.40 / height, "One year ahead, by each series' own best model", fontsize=17, weight="bold")
-    note = "U.S. employment, thousands of persons. From the most to the least accurate on the hold-out year, evenly spaced."
+    note = "U.S. employment, thousands of persons. Evenly spaced from the most to the least accurate hold-out."
     figure.text(0.012, 1 - 0.70 / height, note, color=MUTED)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper left", bbox_to_anchor=(0.004, 1 - 0.80 / height), ncols=6, frameon=False)
@@ -105,13 +107,17 @@ def _draw_series(axis: Axes, panel: Panel, item: SeriesForecast) -> None:
     axis.set_title(textwrap.shorten(item.title, 52, placeholder=" …"), loc="left", fontsize=12, weight="bold", pad=20)
     score = f"{item.model_name}   hold-out MASE {item.holdout_mase:.2f} (seasonal naive {item.holdout_naive_mase:.2f})"
     axis.text(0, 1.03, score, transform=axis.transAxes, fontsize=10, color=MUTED)
-    locator = AutoDateLocator(minticks=4, maxticks=9)
+    locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 10 else f"{value:g}"))
-    axis.yaxis.get_major_locator().set_params(nbins=5)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))  # type: ignore[no-untyped-call]
+    axis.yaxis.set_major_formatter(FuncFormatter(_people))
+    axis.yaxis.set_major_locator(MaxNLocator(nbins=5))
     axis.grid(visible=False, axis="x")
     axis.margins(x=0.01)
+
+
+def _people(value: float, _: int) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:g}"
 
 
 def draw_accuracy(standings: Sequence[Standing], best: BestPerSeries) -> Figure:
