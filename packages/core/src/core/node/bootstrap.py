@@ -21,7 +21,7 @@ def main() -> None:
     assert spec is not None
     sys.modules["core"] = importlib.util.module_from_spec(spec)
     # The real entry must see the prepared package.
-    from core.node.main import main as run_node
+    from core.node.main import main as run_node  # noqa: PLC0415 - see above
 
     run_node(sys.argv[1])
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+#: Name of the daemon's socket in the session directory.
+SOCKET_NAME = "node.sock"
+
 
 class NodeConfig(Struct, frozen=True):
     """The daemon's only command-line argument, as JSON. No secret belongs here: everybody can read argument lists."""

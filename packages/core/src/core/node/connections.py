@@ -6,13 +6,11 @@ within :data:`HELLO_SECONDS`. Bytes that are no messages close the connection, w
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import selectors
 import socket
 import struct
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -270,9 +268,10 @@ def listen(path: str) -> socket.socket:
 
 def _peer(sock: socket.socket) -> tuple[int, int]:
     """Return process and user id of the peer. Where the kernel does not tell, the directory's mode must protect."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-            return pid, uid
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0, os.getuid()
+    try:
+        pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    except OSError:
         return 0, -1
-    return 0, os.getuid()
+    return pid, uid

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from core.node import session
-from core.node.config import NodeConfig
+from core.node.config import SOCKET_NAME, NodeConfig
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 
@@ -40,7 +40,7 @@ class NodeProcess:
     @property
     def socket_path(self) -> str:
         """Path of the daemon's socket."""
-        return str(self.session_dir / session.SOCKET_NAME)
+        return str(self.session_dir / SOCKET_NAME)
 
     def wait_ready(self, timeout: float = 30.0) -> None:
         """Wait until the daemon listens.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -16,8 +15,7 @@ from typing import NoReturn
 import msgspec
 
 from core.node import process
-from core.node.config import NodeConfig
-from core.node.session import SOCKET_NAME
+from core.node.config import SOCKET_NAME, NodeConfig
 
 FORBID_PICKLE_VARIABLE = "SKATE_FORBID_PICKLE"
 #: Seconds the daemon spends on reaping what it ended.
@@ -36,8 +34,8 @@ def main(argument: str) -> NoReturn:
     zygote_socket, zygote_pid = _fork_zygote(config)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Imported after the fork: the zygote has no use for it, and the fork must come first.
-    from core.node.connections import listen
-    from core.node.zygote_client import ZygoteClient
+    from core.node.connections import listen  # noqa: PLC0415
+    from core.node.zygote_client import ZygoteClient  # noqa: PLC0415
 
     code = 1
     try:
@@ -47,7 +45,7 @@ def main(argument: str) -> NoReturn:
         if config.control_fd >= 0:
             os.write(config.control_fd, b"\n")
         # The launcher connects while the rest is imported.
-        from core.node.service import NodeService
+        from core.node.service import NodeService  # noqa: PLC0415
 
         service = NodeService(config, listener, ZygoteClient(zygote_socket, zygote_pid))
         signal.signal(signal.SIGTERM, lambda signum, frame: service.loop.post(service.loop.stop))
@@ -57,7 +55,10 @@ def main(argument: str) -> NoReturn:
         # The outermost shell: whatever it was, the log says it and nothing is left running.
         logging.getLogger(__name__).exception("the node daemon failed")
     _end_brood()
-    shutil.rmtree(config.session_dir, ignore_errors=True)
+    # Not needed before, and slow to import.
+    from core.node import session  # noqa: PLC0415
+
+    session.remove(Path(config.session_dir))
     os._exit(code)
 
 
@@ -72,7 +73,8 @@ def _fork_zygote(config: NodeConfig) -> tuple[socket.socket, int]:
         ours.close()
         if config.control_fd >= 0:
             os.close(config.control_fd)
-        from core.node.zygote import Zygote
+        # Only the zygote needs it.
+        from core.node.zygote import Zygote  # noqa: PLC0415
 
         Zygote(theirs, config.session_dir, config.worker_entry).run()
     except BaseException:

@@ -19,19 +19,18 @@ from msgspec import Struct
 
 from core import ids
 from core.node import queries
-from core.node.config import NodeConfig
+from core.node.config import SOCKET_NAME, NodeConfig
 from core.node.connections import Connection, Server
 from core.node.logs import LogBatch
 from core.node.loop import Loop
 from core.node.memory import MemoryMonitor
 from core.node.objects import ObjectService
-from core.node.session import SOCKET_NAME
 from core.node.workers import WorkerProcess, WorkerProcesses
 from core.node.zygote_client import ZygoteClient
 from core.protocol import VERSION, from_node, to_node
 from core.protocol.records import DeathCause
 from core.protocol.zygote import Preload, WorkerStart
-from core.specs import RESOURCE_UNIT, RuntimeEnv
+from core.specs import RESOURCE_UNIT
 from core.state import actor_events as ac
 from core.state import scheduler_events as sc
 from core.state.actors import ActorTable

@@ -17,8 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from core.node.spill import remove_spill_files
+
 LOCK_NAME = "lock"
-SOCKET_NAME = "node.sock"
 #: A directory without a lock file is being made; after this many seconds it is taken for abandoned.
 ABANDONED_SECONDS = 60.0
 #: Longest path of a session directory that leaves room for socket names in ``sockaddr_un`` (108 bytes).
@@ -95,5 +96,6 @@ def sweep(parent: Path) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Remove a session directory and all in it; missing parts are no error."""
+    """Remove a session directory, all in it and what it spilled elsewhere; missing parts are no error."""
+    remove_spill_files(directory)
     shutil.rmtree(directory, ignore_errors=True)

@@ -15,20 +15,23 @@ import contextlib
 import faulthandler
 import gc
 import importlib
+import logging
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from core.node import process
+from core.node import process, session
 from core.protocol import framing
 from core.protocol.zygote import Exited, Fork, Forked, ForkFailed, Kill, Preload, ToZygote, WorkerStart
+
+logger = logging.getLogger(__name__)
 
 Entry = Callable[[WorkerStart], NoReturn]
 
@@ -115,9 +118,8 @@ class Zygote:
         for name in message.modules:
             try:
                 importlib.import_module(name)
-            except (Exception, SystemExit) as error:
-                # An import runs foreign code: whatever it raises must not end the zygote.
-                print(f"zygote: module {name!r} is not preloaded: {error!r}", file=sys.stderr, flush=True)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code must not end the zygote
+                logger.warning("module %r is not preloaded: %r", name, error)
         gc.freeze()
 
     def _fork(self, start: WorkerStart) -> None:
@@ -158,7 +160,7 @@ class Zygote:
             self._entry(start)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the outermost shell of the worker process
             traceback.print_exc()
         finally:
             with contextlib.suppress(Exception):
@@ -177,7 +179,7 @@ class Zygote:
         for pid in self._children:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-        shutil.rmtree(self._session_dir, ignore_errors=True)
+        session.remove(Path(self._session_dir))
         os._exit(0)
 
 

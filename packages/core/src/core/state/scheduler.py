@@ -2,10 +2,11 @@
 
 Theory of operation
     Three kinds of *requests* wait in one queue: *demands* (a holder wants more leases of one scheduling class),
-    *actors* (each wants one worker), and *placement groups* (each wants all its bundles at once). After every event the queue
-    is served in *rounds*. A round walks the requests, the deeper nesting first (a nested task must not starve behind
-    the parents that wait for it), then first come first served, and gives each at most one unit; rounds go on while
-    anybody gets something. A demand that got a lease and wants more goes to the tail, so holders take turns.
+    *actors* (each wants one worker), and *placement groups* (each wants all its bundles at once). After every event
+    the queue is served in *rounds*. A round walks the requests, the deeper nesting first (a nested task must not
+    starve behind the parents that wait for it), then first come first served, and gives each at most one unit; rounds
+    go on while anybody gets something. A demand that got a lease and wants more goes to the tail, so holders take
+    turns.
 
     A request that does not fit *reserves* what it needs: those behind it may only use the rest. So a request for the
     whole node is not starved by a stream of small ones. A request that fits but finds no idle worker claims one that
@@ -24,11 +25,11 @@ from collections.abc import Callable, Mapping
 
 from core.protocol.records import DeathCause
 from core.specs import LeaseSpec, Resources
-from core.state import reclaim
+from core.state import reclaim, scheduler_checks
 from core.state import scheduler_events as ev
 from core.state.placement import PlacementGroup, PlacementTable
 from core.state.requests import ActorRequest, Demand, GroupRequest, Request, RequestQueue, Round
-from core.state.resources import CPU, Allocation, ResourcePool, describe
+from core.state.resources import CPU, ResourcePool, describe
 from core.state.worker_pool import Lease, Worker, WorkerPool
 
 #: Seconds an idle worker above the pool's target stays.
@@ -522,48 +523,4 @@ class Scheduler:
         Raises:
             AssertionError: one is broken.
         """
-        validate(self)
-
-
-def validate(scheduler: Scheduler) -> None:
-    """Check the invariants of a scheduler (see ``Scheduler.validate``)."""
-    pool = scheduler.pool
-    states = [worker.state for worker in pool.workers.values()]
-    assert pool.idle_count == states.count("idle")
-    assert pool.starting_count == states.count("starting")
-    leased = {worker.lease.lease_id for worker in pool.workers.values() if worker.lease is not None}
-    assert leased == set(scheduler.leases)
-    held = [lease_id for ids in scheduler.held.values() for lease_id in ids]
-    assert sorted(held) == sorted(scheduler.leases)
-    allocations: list[Allocation] = [lease.allocation for lease in scheduler.leases.values()]
-    for worker in pool.workers.values():
-        assert (worker.state == "leased") <= (worker.lease is not None)
-        assert (worker.state == "actor") <= (worker.allocation is not None)
-        assert worker.state not in ("idle", "starting") or (worker.lease is None and worker.allocation is None)
-        if worker.allocation is not None:
-            allocations.append(worker.allocation)
-    pools = [scheduler.node]
-    for group in scheduler.groups.groups.values():
-        allocations += group.allocations
-        pools += group.pools
-    for resources in pools:
-        used = [allocation for allocation in allocations if allocation.pool is resources]
-        _validate_pool(resources, used)
-
-
-def _validate_pool(pool: ResourcePool, allocations: list[Allocation]) -> None:
-    taken = dict.fromkeys(pool.total, 0)
-    gpus = dict(pool.gpu_total)
-    for allocation in allocations:
-        assert 0 <= allocation.lent <= allocation.cpu
-        for name, amount in allocation.amounts:
-            if amount:
-                taken[name] += amount
-        if allocation.lent:
-            taken[CPU] -= allocation.lent
-        for index, units in allocation.gpus.items():
-            gpus[index] -= units
-    assert pool.available == {name: pool.total[name] - taken[name] for name in pool.total}
-    assert all(free >= 0 for name, free in pool.available.items() if name != CPU)
-    assert gpus == pool.gpu_free
-    assert all(units >= 0 for units in gpus.values())
+        scheduler_checks.validate(self)
