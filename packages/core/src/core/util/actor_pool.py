@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import core
 from core.exceptions import ActorDiedError
-from core.refs import ActorHandle, ObjectRef
+from core.refs import ObjectRef
 
 V = TypeVar("V")
 #: What the user's function returns: one reference, or a list of them from a call with several returns.
@@ -138,7 +138,7 @@ class ActorPool(Generic[V]):
         """Take a free actor out of the pool and return it; None if there is none."""
         return self._idle.pop() if self.has_free() else None
 
-    def push(self, actor: ActorHandle | Any) -> None:
+    def push(self, actor: Any) -> None:
         """Add an actor; it takes a waiting call at once.
 
         Raises:

@@ -11,7 +11,7 @@ from typing import Any
 
 import core
 from core import current
-from core.engine.base import PlacementGroupState
+from core.descriptors import PlacementGroupState
 from core.exceptions import RayError
 from core.ids import PLACEMENT_GROUP_ID_BYTES
 from core.refs import ObjectRef
