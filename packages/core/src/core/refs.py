@@ -146,7 +146,7 @@ class ObjectRefGenerator(Generic[T_co]):
         self._next += 1
         return ref
 
-    def _peek(self) -> concurrent.futures.Future[ObjectRef[Any] | None]:
+    def peek(self) -> concurrent.futures.Future[ObjectRef[Any] | None]:
         """Return a future of the next item (None at the end) without taking it: ``wait`` waits for that."""
         if self._peeked is None or self._peeked.cancelled():
             if self._finished:
@@ -159,7 +159,7 @@ class ObjectRefGenerator(Generic[T_co]):
 
     def _take_peeked(self, timeout: float | None) -> ObjectRef[Any] | None:
         try:
-            ref = self._peek().result(timeout)
+            ref = self.peek().result(timeout)
         except concurrent.futures.TimeoutError:
             raise GetTimeoutError(f"the generator yielded nothing within {timeout} s") from None
         self._peeked = None
@@ -171,7 +171,7 @@ class ObjectRefGenerator(Generic[T_co]):
     async def __anext__(self) -> ObjectRef[T_co]:
         if self._finished:
             raise StopAsyncIteration
-        ref: ObjectRef[T_co] | None = await asyncio.wrap_future(self._peek())
+        ref: ObjectRef[T_co] | None = await asyncio.wrap_future(self.peek())
         self._peeked = None
         if ref is None:
             self._finished = True

@@ -1,0 +1,1 @@
+"""The public functions: check arguments, then delegate to the current engine."""

@@ -1,0 +1,240 @@
+"""Objects, actors by name, and state: ``get``, ``put``, ``wait``, ``cancel``, ``kill``, ``nodes`` and their like."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from core import current
+from core.refs import ActorHandle, ObjectRef, ObjectRefGenerator, token_of
+
+R = TypeVar("R")
+G = TypeVar("G", bound=ObjectRefGenerator[Any])
+
+
+@overload
+def get(refs: ObjectRef[R], *, timeout: float | None = None) -> R: ...
+@overload
+def get(refs: G, *, timeout: float | None = None) -> G: ...
+@overload
+def get(refs: Sequence[ObjectRef[R]], *, timeout: float | None = None) -> list[R]: ...
+@overload
+def get(refs: Sequence[ObjectRef[Any]], *, timeout: float | None = None) -> list[Any]: ...
+def get(refs: Any, *, timeout: float | None = None) -> Any:
+    """Return the value of a reference, or the list of values of a list of references; wait for them if need be.
+
+    Arrays in the values are read-only views of shared memory. A generator is returned unchanged.
+
+    Args:
+        refs: an ``ObjectRef`` or a list of them.
+        timeout: seconds to wait at most; 0: not at all; None (or less than 0): without limit.
+
+    Raises:
+        RayTaskError: the task raised; the error is also an instance of what it raised. In a list, the first failure
+            known is raised at once.
+        GetTimeoutError: the time is over and a value is not there.
+        ValueError: ``refs`` is neither a reference nor a list.
+        TypeError: the list holds something else than references.
+    """
+    if timeout is not None:
+        timeout = _timeout(timeout)
+    if type(refs) is ObjectRef:
+        return (current.engine or current.running("get()")).get_one(refs, timeout)
+    if isinstance(refs, list):
+        if not refs:
+            return []
+        _check_refs(refs, "get()")
+        return (current.engine or current.running("get()")).get_many(refs, timeout)
+    if isinstance(refs, ObjectRefGenerator):
+        return refs
+    raise ValueError(f"get() takes an ObjectRef or a list of them, got {type(refs).__name__}: {refs!r}")
+
+
+def put(value: R) -> ObjectRef[R]:
+    """Store a value and return a reference to it. The value is copied now: changing it afterwards is not seen.
+
+    Raises:
+        TypeError: the value is a reference already, or cannot be pickled.
+        ObjectStoreFullError, OutOfDiskError: there is no room for it.
+    """
+    if isinstance(value, ObjectRef | ObjectRefGenerator):
+        raise TypeError(
+            f"put() takes a value, got {type(value).__name__}. Pass the reference on as it is, or put a list that "
+            "contains it."
+        )
+    return (current.engine or current.require()).put(value)
+
+
+def wait(
+    refs: list[ObjectRef[R]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRef[R]], list[ObjectRef[R]]]:
+    """Wait until ``num_returns`` of the references are ready; return the ready ones and the others, in order.
+
+    A reference whose task failed is ready. The first list never has more than ``num_returns`` elements: further ones
+    that are ready come in the second. Generators among the references are ready when their next item is, or the end.
+
+    Args:
+        refs: references, without duplicates.
+        num_returns: how many to wait for, at least 1.
+        timeout: seconds to wait at most; None: without limit. Then fewer than ``num_returns`` may come back.
+        fetch_local: wait until values are on this machine, not only until they exist.
+
+    Raises:
+        TypeError: ``refs`` is no list of references.
+        ValueError: duplicates, or ``num_returns`` or ``timeout`` out of range.
+    """
+    if not isinstance(refs, list):
+        raise TypeError(f"wait() takes a list of ObjectRef, got {type(refs).__name__}")
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"timeout of wait() must not be negative, got {timeout}")
+    for ref in refs:
+        if not isinstance(ref, ObjectRef | ObjectRefGenerator):
+            raise TypeError(f"wait() takes a list of ObjectRef, got a list with a {type(ref).__name__}: {ref!r}")
+    if not refs:
+        return [], []
+    if len(set(refs)) != len(refs):
+        raise ValueError("wait() takes a list without duplicates")
+    if isinstance(num_returns, bool) or not isinstance(num_returns, int):
+        raise TypeError(f"num_returns must be an int, got {type(num_returns).__name__}")
+    if not 1 <= num_returns <= len(refs):
+        raise ValueError(f"num_returns must be between 1 and the number of references ({len(refs)}), got {num_returns}")
+    engine = current.engine or current.running("wait()")
+    if any(isinstance(ref, ObjectRefGenerator) for ref in refs):
+        return _wait_with_generators(refs, num_returns, timeout)
+    return engine.wait(refs, num_returns, timeout, fetch_local)
+
+
+def _wait_with_generators(refs: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
+    futures = [ref.peek() if isinstance(ref, ObjectRefGenerator) else ref.future() for ref in refs]
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while sum(future.done() for future in futures) < num_returns:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            break
+        pending = [future for future in futures if not future.done()]
+        concurrent.futures.wait(pending, left, concurrent.futures.FIRST_COMPLETED)
+    done = [index for index, future in enumerate(futures) if future.done()][:num_returns]
+    return [refs[i] for i in done], [ref for i, ref in enumerate(refs) if i not in set(done)]
+
+
+def cancel(ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True) -> None:
+    """Cancel the task that makes a reference; ``get`` then raises ``TaskCancelledError``. No-op for finished ones.
+
+    A queued task is forgotten. A running one is interrupted: a ``KeyboardInterrupt`` in a synchronous function, also in
+    the middle of a sleep, ``asyncio.CancelledError`` in an asyncio actor.
+
+    Args:
+        ref: what the task returned at submission.
+        force: end the worker process if it is running. Not for actor methods.
+        recursive: cancel the tasks it submitted, too.
+
+    Raises:
+        TypeError: ``ref`` is no reference.
+        ValueError: ``force`` for an actor method.
+    """
+    if isinstance(ref, ObjectRefGenerator):
+        current.running("cancel()").cancel_generator(ref, force, recursive)
+    elif isinstance(ref, ObjectRef):
+        current.running("cancel()").cancel(ref, force, recursive)
+    else:
+        raise TypeError(f"cancel() takes an ObjectRef or an ObjectRefGenerator, got {type(ref).__name__}: {ref!r}")
+
+
+def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
+    """End an actor's process at once, without running ``atexit`` handlers. Its unfinished calls fail.
+
+    Args:
+        actor: a handle to it.
+        no_restart: whether it stays dead even if it has restarts left.
+
+    Raises:
+        ValueError: ``actor`` is no actor handle.
+        ActorHandleNotFoundError: the handle belongs to a session that is over.
+    """
+    token = token_of(actor)
+    current.running("kill()").kill_actor(token, no_restart)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
+    """Return a handle to a named actor. Unless the actor is detached, the handle does not keep it alive.
+
+    Args:
+        name: the name it was given in ``.options(name=...)``.
+        namespace: default: the session's.
+
+    Raises:
+        ValueError: there is no such actor, or a name is empty.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an actor is a str, got {type(name).__name__}")
+    if not name:
+        raise ValueError("get_actor() needs a name that is not empty")
+    if namespace == "":
+        raise ValueError("namespace must not be empty; leave it out for the session's")
+    return (current.engine or current.require()).get_named_actor(name, namespace)
+
+
+def empty(shape: int | Sequence[int], dtype: Any = float) -> Any:
+    """Return a new numpy array that lives in shared memory already, so that ``put`` of it copies nothing.
+
+    Fill it, then ``put`` it; after that it must not be written to any more. Its contents are undefined before.
+
+    Args:
+        shape: as for ``numpy.empty``.
+        dtype: as for ``numpy.empty``; no object types.
+
+    Raises:
+        ObjectStoreFullError, OutOfDiskError: there is no room for it.
+        ImportError: numpy is not installed (``pip install skate-core[numpy]``).
+    """
+    dimensions = (shape,) if isinstance(shape, int) else tuple(shape)
+    return (current.engine or current.require()).empty(dimensions, dtype)
+
+
+def nodes() -> list[dict[str, Any]]:
+    """Return a dictionary per node, with Ray's keys: ``NodeID``, ``Alive``, ``Resources``, ``Labels``, ..."""
+    return current.running("nodes()").query("nodes")
+
+
+def cluster_resources() -> dict[str, float]:
+    """Return the amounts of all resources of the session."""
+    return current.running("cluster_resources()").query("cluster_resources")[0]
+
+
+def available_resources() -> dict[str, float]:
+    """Return the amounts of resources not in use now; those used up are left out."""
+    return current.running("available_resources()").query("available_resources")[0]
+
+
+def get_gpu_ids() -> list[int]:
+    """Return the ids of the GPUs assigned to the current task or actor, as in ``CUDA_VISIBLE_DEVICES``."""
+    return (current.engine or current.require()).facts().gpu_ids
+
+
+def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
+    """Return what ran so far as events for ``chrome://tracing``, or write them to a JSON file and return None."""
+    events = current.running("timeline()").timeline()
+    if filename is None:
+        return events
+    Path(filename).write_text(json.dumps(events), encoding="utf-8")
+    return None
+
+
+def _timeout(timeout: Any) -> float | None:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number of seconds or None, got {type(timeout).__name__}: {timeout!r}")
+    return None if timeout < 0 else timeout
+
+
+def _check_refs(refs: list[Any], what: str) -> None:
+    for ref in refs:
+        if type(ref) is not ObjectRef:
+            raise TypeError(f"{what} takes ObjectRefs, got a list with a {type(ref).__name__}: {ref!r}")
