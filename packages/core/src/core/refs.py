@@ -10,7 +10,6 @@ the engine drains at its next step.
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -22,6 +21,8 @@ from core import current, ids
 from core.exceptions import ActorHandleNotFoundError, GetTimeoutError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from core.options import MethodOptions
     from core.signature import CallSignature
 
@@ -77,6 +78,8 @@ class ObjectRef(Struct, Generic[T_co], frozen=True, gc=False):
 
     def as_future(self) -> asyncio.Future[T_co]:
         """Return an ``asyncio.Future`` of the running loop that completes when the object does."""
+        import asyncio  # noqa: PLC0415 - costs `import core` a third of its time, and few programs need it
+
         return asyncio.wrap_future(self.future())
 
     def __await__(self) -> Generator[Any, None, T_co]:
@@ -169,6 +172,8 @@ class ObjectRefGenerator(Generic[T_co]):
         return self
 
     async def __anext__(self) -> ObjectRef[T_co]:
+        import asyncio  # noqa: PLC0415 - as in ObjectRef.as_future
+
         if self._finished:
             raise StopAsyncIteration
         ref: ObjectRef[T_co] | None = await asyncio.wrap_future(self.peek())
