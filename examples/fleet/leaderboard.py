@@ -60,7 +60,7 @@ class Leaderboard:
         for score in self._scores.values():
             by_model.setdefault(score.fit.model, []).append(score)
         rows = [self._standing(model, scores) for model, scores in by_model.items()]
-        return sorted(rows, key=lambda row: row.mase_selection)
+        return sorted(rows, key=lambda row: (np.isnan(row.mase_selection), row.mase_selection))
 
     def winners(self) -> dict[int, str]:
         """Return each series' best model by mean MASE over the selection origins.
