@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 import core
 from core.exceptions import RayTaskError
 from core.refs import ObjectRef
+from core.util.joining import join_session
 from core.util.multiprocessing.worker import Initialised
 from core.util.serial_thread import SerialThread
 
@@ -59,9 +60,8 @@ class SkateExecutor(_FuturesExecutor):
             raise ValueError("max_tasks_per_child must be >= 1")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if not core.is_initialized():
-            core.init(num_cpus=None if "RAY_ADDRESS" in os.environ else max_workers)
-        self._max_workers = max_workers or int(core.cluster_resources().get("CPU", 1))
+        cpus = join_session(max_workers)
+        self._max_workers = max_workers or max(cpus, 1)
         options = {"max_retries": 0, **(task_options or {})}
         if max_tasks_per_child is not None:
             options["max_calls"] = max_tasks_per_child

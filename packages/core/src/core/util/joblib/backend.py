@@ -17,6 +17,7 @@ from joblib._parallel_backends import (
 import core
 from core.refs import ObjectRef
 from core.util.executor import SkateExecutor
+from core.util.joining import join_session
 
 #: Arguments of at least so many bytes are put into the store once per ``Parallel`` call, not pickled with each batch.
 LARGE_ARGUMENT_BYTES = 100 * 1024
@@ -65,9 +66,7 @@ class SkateBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             return 1
         if n_jobs > 0:
             return n_jobs
-        if not core.is_initialized():
-            core.init()
-        return max(int(core.cluster_resources().get("CPU", 1)) + 1 + n_jobs, 1)
+        return max(join_session(None) + 1 + n_jobs, 1)
 
     def configure(
         self,
@@ -100,6 +99,9 @@ class SkateBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         if callback is not None:
             future.add_done_callback(callback)
         return future
+
+    #: the hook's name in older versions of joblib
+    apply_async = submit
 
     def retrieve_result_callback(self, future: Future[Any]) -> Any:
         """Return a batch's results or raise its error (joblib's hook)."""

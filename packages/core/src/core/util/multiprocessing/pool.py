@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import types
 import warnings
 import weakref
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import core
 from core.refs import ObjectRef
+from core.util.joining import join_session
 from core.util.multiprocessing.crew import Crew, CrewOptions, Job
 from core.util.multiprocessing.results import AsyncResult, IMapIterator
 from core.util.multiprocessing.worker import Call, Outcome
@@ -53,7 +53,7 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if context is not None:
             warnings.warn("the 'context' argument of Pool has no effect here", stacklevel=2)
-        size = _join_session(processes, ray_address)
+        size = _size(processes, ray_address)
         options = CrewOptions(size, initializer, tuple(initargs or ()), maxtasksperchild, dict(ray_remote_args or {}))
         self._crew = Crew(options)
         self._closed = False
@@ -232,18 +232,11 @@ def _check_chunksize(chunksize: int) -> None:
         raise ValueError(f"Chunksize must be 1+, not {chunksize}")
 
 
-def _join_session(processes: int | None, address: str | None) -> int:
-    """Make sure that a session runs; return the number of processes to start."""
+def _size(processes: int | None, address: str | None) -> int:
+    """Return the number of processes to start, in a session that runs."""
     if processes is not None and processes < 1:
         raise ValueError("Processes in the pool must be >0.")
-    if not core.is_initialized():
-        if address is not None:
-            core.init(address=address)
-        elif "RAY_ADDRESS" in os.environ:
-            core.init()
-        else:
-            core.init(num_cpus=processes)
-    cpus = int(core.cluster_resources().get("CPU", 0))
+    cpus = join_session(processes, address)
     if processes is not None and processes > cpus:
         raise ValueError(f"Tried to start a pool with {processes} processes, but there are only {cpus} CPUs.")
-    return processes or cpus
+    return processes or max(cpus, 1)
