@@ -316,9 +316,8 @@ class Scheduler:
         if lease is None or lease.holder != event.holder:
             return
         self._end_lease(lease)
-        if lease.asked:
-            # Others waited for it: its old holder queues up behind them.
-            self.queue.requeue((lease.holder, lease.cls))
+        # Its old holder queues up behind those who waited for it.
+        self.queue.requeue((lease.holder, lease.cls))
         worker = self.pool.workers[lease.worker]
         if not event.exiting and not worker.leaving:
             worker.used = True
