@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -51,7 +50,7 @@ def train_winner(panel: Panel, series: int, model: str, horizon: int) -> tuple[b
     return buffer.getvalue(), forecast
 
 
-def run_backtest(panel: Panel, plan: Plan, board: Any, *, quiet: bool) -> Backtest:
+def run_backtest(panel: Panel, plan: Plan, board: ray.ActorHandle[Leaderboard], *, quiet: bool) -> Backtest:
     """Submit every fit as a task, report scores to the leaderboard as they come, and wait for all of them."""
     fits = plan.fits(panel)
     outcomes: dict[Fit, Outcome] = {}
@@ -76,7 +75,7 @@ def run_backtest(panel: Panel, plan: Plan, board: Any, *, quiet: bool) -> Backte
     return Backtest(outcomes, failures, time.perf_counter() - started, first_result_after)
 
 
-def collect(ready: Mapping[Any, Fit], failures: dict[Fit, str]) -> dict[Fit, Outcome]:
+def collect(ready: Mapping[ray.ObjectRef[Outcome], Fit], failures: dict[Fit, str]) -> dict[Fit, Outcome]:
     """Fetch finished tasks one by one, so that a failed fit is an entry in the report and not the end of the run."""
     finished = {}
     for ref, fit in ready.items():
