@@ -106,11 +106,13 @@ def _command(process: psutil.Process) -> str:
 
 def _threads() -> list[threading.Thread]:
     """Threads that keep a process from ending, and those of the library, daemonic or not."""
-    return [
-        thread
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread() and (not thread.daemon or thread.name.startswith(("skate", "core")))
-    ]
+    return [thread for thread in threading.enumerate() if _is_ours(thread)]
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    if thread is threading.main_thread() or thread.name.startswith("pytest_timeout"):  # the watch over this very test
+        return False
+    return not thread.daemon or thread.name.startswith(("skate", "core"))
 
 
 def _descriptors() -> Counter[str]:
