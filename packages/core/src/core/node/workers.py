@@ -170,12 +170,14 @@ def _cause(process: WorkerProcess, status: int) -> DeathCause:
         doom = process.doom
         return DeathCause(doom.kind, doom.code, doom.detail, tail, process.pid)
     if status < 0:
-        return DeathCause("signal", code, f"ended by {_signal_name(code)} (signal {code})", tail, process.pid)
+        # Kind and code say it all; the text is for what they do not say.
+        detail = "" if process.joined else f"ended by {_signal_name(code)} before it was ready"
+        return DeathCause("signal", code, detail, tail, process.pid)
     if process.leaving is not None:
         return DeathCause("intended", code, process.leaving, tail, process.pid)
     kind = "exit" if process.joined else "start"
-    when = "" if process.joined else " before it was ready"
-    return DeathCause(kind, code, f"exited with code {code}{when}", tail, process.pid)
+    detail = "" if process.joined else f"exited with code {code} before it was ready"
+    return DeathCause(kind, code, detail, tail, process.pid)
 
 
 def _signal_name(number: int) -> str:
