@@ -258,4 +258,4 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 TestScheduler = SchedulerMachine.TestCase
-TestScheduler.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+TestScheduler.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)

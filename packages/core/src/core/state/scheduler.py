@@ -257,7 +257,7 @@ class Scheduler:
 
     def _stop_declined(self, event: ev.StopDeclined, now: float, out: list[ev.Instruction]) -> None:
         worker = self.pool.workers.get(event.address)
-        if worker is not None and worker.state == "stopping":
+        if worker is not None and worker.state == "stopping" and not worker.leaving:
             self.pool.make_idle(worker, now)
             worker.keep_until = now + DECLINED_SECONDS
 
@@ -305,6 +305,7 @@ class Scheduler:
 
     def _kill(self, worker: Worker, reason: str, out: list[ev.Instruction]) -> None:
         """End a worker. What it holds is given back when its death is confirmed."""
+        worker.leaving = True
         if worker.state in ("starting", "idle"):
             self.pool.change(worker, "stopping")
         out.append(ev.KillWorker(worker.address, DeathCause("killed", detail=reason, pid=worker.pid)))

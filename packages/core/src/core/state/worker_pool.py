@@ -57,7 +57,7 @@ class Worker(Struct, eq=False):
     keep_until: float = 0.0
     #: it ran a task already; actors prefer a fresh one
     used: bool = False
-    #: it said that it will exit
+    #: it said that it will exit, or is being ended
     leaving: bool = False
 
 
