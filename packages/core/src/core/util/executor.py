@@ -200,6 +200,8 @@ class _Tasks:
         if cancel_futures:
             for item in self._waiting:
                 item.future.cancel()
+                item.future.set_running_or_notify_cancel()  # wakes those who wait for it
+            self._waiting.clear()
         self._start()
 
 
