@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from core.refs import MethodInfo, ObjectRef
+from core.specs import RuntimeEnv
 
 
 class FunctionDescriptor(Struct, eq=False):
@@ -29,6 +30,27 @@ class ClassDescriptor(Struct, eq=False):
     #: any ``async def`` method makes the actor an asyncio actor
     is_async: bool = False
     exported: Any = None
+
+
+class InitConfig(Struct, frozen=True):
+    """What ``init`` was asked for, checked; None where the engine shall choose."""
+
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    #: custom resources, natural units
+    resources: dict[str, float] = {}
+    #: bytes of the "memory" resource
+    memory: int | None = None
+    #: bytes of the shared-memory store
+    object_store_memory: int | None = None
+    object_spilling_directory: str = ""
+    temp_dir: str = ""
+    #: None for an anonymous namespace
+    namespace: str | None = None
+    runtime_env: RuntimeEnv = RuntimeEnv()
+    log_to_driver: bool = True
+    logging_level: int = 20
+    labels: dict[str, str] = {}
 
 
 class PlacementGroupState(Struct, frozen=True):

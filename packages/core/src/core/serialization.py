@@ -92,7 +92,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, obj: Any) -> Any:
         custom = custom_serializers.reduce(obj)
-        if custom is not None:
+        if custom is not NotImplemented:
             return custom
         return super().reducer_override(obj)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from core import specs
-from core.descriptors import ClassDescriptor, FunctionDescriptor, PlacementGroupState, RuntimeFacts
+from core.descriptors import ClassDescriptor, FunctionDescriptor, InitConfig, PlacementGroupState, RuntimeFacts
 from core.options import ActorOptions, TaskOptions
 from core.refs import ActorHandle, ActorToken, MethodInfo, ObjectRef, ObjectRefGenerator
 

@@ -70,6 +70,11 @@ class Borrowing:
             for owner, identifiers in releases.items():
                 self._send(owner, peer.Release(identifiers))
 
+    @property
+    def quiet(self) -> bool:
+        """Whether every borrow is answered."""
+        return not self._unanswered
+
     def settled(self, besides: bytes) -> bool:
         """Tell whether no answer is outstanding from any process but ``besides``."""
         return not self._unanswered or all(owner == besides for owner in self._unanswered.values())

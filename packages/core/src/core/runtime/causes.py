@@ -41,7 +41,7 @@ def pack(error: exceptions.RayError) -> bytes:
 
 def cancelled(task: bytes, name: str) -> bytes:
     """Return the blob for a cancelled task."""
-    return pack(exceptions.TaskCancelledError(f"task {name} ({task.hex()}) was cancelled"))
+    return pack(exceptions.TaskCancelledError(task.hex(), f"it is a call of {name}"))
 
 
 def worker_died(name: str, task: bytes, cause: DeathCause, attempts: int) -> bytes:
@@ -50,7 +50,11 @@ def worker_died(name: str, task: bytes, cause: DeathCause, attempts: int) -> byt
     if cause.kind == "oom":
         return pack(exceptions.OutOfMemoryError(with_stderr(f"task {name}{tries}: {describe(cause)}", cause)))
     text = with_stderr(f"task {name} ({task.hex()}) failed{tries}: {describe(cause)}", cause)
-    return pack(exceptions.WorkerCrashedError(text))
+    signal_number = cause.code if cause.kind == "signal" else 0
+    exit_code = cause.code if cause.kind == "exit" else None
+    return pack(
+        exceptions.WorkerCrashedError(text, signal=signal_number, exit_code=exit_code, pid=cause.pid, task=name, stderr_tail=cause.stderr_tail)
+    )
 
 
 def actor_died(actor: bytes, class_name: str, cause: DeathCause | None) -> bytes:
@@ -63,10 +67,7 @@ def actor_died(actor: bytes, class_name: str, cause: DeathCause | None) -> bytes
 
 def actor_unavailable(actor: bytes, class_name: str, cause: DeathCause | None) -> bytes:
     """Return the blob for a call that was in flight when its actor was restarted."""
-    text = (
-        f"actor {class_name} ({actor.hex()}) is being restarted; the call may or may not have been executed "
-        "(set max_task_retries to have such calls retried)"
-    )
+    text = f"{class_name} is being restarted"
     if cause is not None:
-        text = with_stderr(f"{text}. It ended because its {describe(cause)}", cause)
-    return pack(exceptions.ActorUnavailableError(text, actor_id=actor.hex()))
+        text = with_stderr(f"{text}, because its {describe(cause)}", cause)
+    return pack(exceptions.ActorUnavailableError(text, actor.hex()))

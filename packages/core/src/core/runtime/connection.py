@@ -19,7 +19,23 @@ class Connection:
         message_type: union of the messages accepted from the other side.
     """
 
-    __slots__ = ("_decoder", "address", "closed", "client", "flushed_at", "functions", "inflight", "lease", "out", "pending", "pid", "pool", "sock")
+    __slots__ = (
+        "_decoder",
+        "address",
+        "client",
+        "closed",
+        "defined",
+        "exhausted",
+        "flushed_at",
+        "functions",
+        "inflight",
+        "lease",
+        "out",
+        "pending",
+        "pid",
+        "pool",
+        "sock",
+    )
 
     def __init__(self, sock: socket.socket, message_type: Any) -> None:
         sock.setblocking(False)
@@ -33,10 +49,14 @@ class Connection:
         self.address = b""
         self.pid = 0
         self.closed = False
+        #: the last read found nothing
+        self.exhausted = False
         #: monotonic time of the last flush
         self.flushed_at = 0.0
-        #: peers: numbers of the functions the other side knows already (as executor), or its functions (as caller)
+        #: as caller: numbers of our functions that the other side knows already
         self.functions: dict[int, Any] = {}
+        #: as executor: the other side's functions
+        self.defined: dict[int, Any] = {}
         #: as caller: tasks and calls sent and not finished, oldest first
         self.inflight: dict[bytes, Any] = {}
         #: as caller: the lease (and its pool) or the actor client this connection serves
@@ -82,6 +102,7 @@ class Connection:
         try:
             size = self.sock.recv_into(buffer)
         except BlockingIOError:
+            self.exhausted = True
             return []
         if not size:
             return None

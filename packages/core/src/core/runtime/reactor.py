@@ -42,6 +42,8 @@ PATROL = 0.003
 #: Patrols without any change after which the background thread sleeps until it is needed.
 PATROLS_BEFORE_SLEEP = 40
 READ_BYTES = 256 * 1024
+#: Longest poll, in seconds, while references live here: a dead reference wakes nobody, so it is looked for.
+IDLE_POLL = 0.1
 
 monotonic = time.monotonic
 
@@ -68,6 +70,15 @@ class Handler(Protocol):
     def tick(self, now: float) -> float | None:
         """Do what is due; return when to be called again at the latest (monotonic seconds), or None."""
 
+    def drain(self) -> None:
+        """Take into account what died meanwhile (references, generators, pins)."""
+
+    def must_drain(self) -> bool:
+        """Tell whether :meth:`drain` has something to do (called without the lock)."""
+
+    def may_drain(self) -> bool:
+        """Tell whether anything lives here whose death would matter to others."""
+
 
 class Reactor:
     """Polls a process's sockets in whichever thread waits (see the module's docstring)."""
@@ -76,6 +87,8 @@ class Reactor:
         self.lock = threading.RLock()
         self._handler = handler
         self._role = threading.Lock()
+        #: the thread that keeps the role for good (an asyncio actor's), or 0
+        self._role_thread = 0
         self._poller: Any = select.epoll() if hasattr(select, "epoll") else select.poll()
         self._seconds = hasattr(select, "epoll")
         self._in, self._in_out = select.POLLIN, select.POLLIN | select.POLLOUT
@@ -156,11 +169,28 @@ class Reactor:
             for connection in dirty:
                 self.flush(connection, now)
 
+    def drain_connection(self, connection: Connection) -> None:
+        """Handle all that a dead process has sent before its end (by the reading thread, under the lock)."""
+        try:
+            while not connection.closed:
+                connection.exhausted = False
+                messages = connection.receive(self._buffer)
+                if messages:
+                    self._handler.received(connection, messages)
+                if messages is None or connection.exhausted:
+                    return
+        except (OSError, ProtocolError) as error:
+            logger.debug("last words of %s: %s", connection.address.hex(), error)
+
     # -- waiting ------------------------------------------------------------------------------------------------
 
     def wait(self, waiter: Waiter, deadline: float | None) -> bool:
         """Read, or let others read, until ``waiter.done`` or the deadline (monotonic); return ``waiter.done``."""
         role = self._role
+        if self._role_thread and self._role_thread == threading.get_ident():
+            # Called from inside the event loop that keeps the role.
+            self._read_until(waiter, deadline)
+            return waiter.done
         while not waiter.done:
             if role.acquire(False):
                 try:
@@ -236,6 +266,33 @@ class Reactor:
             with contextlib.suppress(RuntimeError):
                 gate.release()
 
+    def run_in_loop(self, loop: Any, after_reading: Callable[[], None], every: float) -> None:
+        """Run an asyncio event loop for good whose thread keeps the role and reads whenever there is something.
+
+        Args:
+            loop: the event loop of this thread.
+            after_reading: called after each reading.
+            every: seconds between two looks at what wakes nobody (dead references, timers).
+        """
+        self._role.acquire()
+        self._role_thread = threading.get_ident()
+
+        def read() -> None:
+            self.step(0)
+            after_reading()
+
+        def look() -> None:
+            read()
+            loop.call_later(every, look)
+
+        loop.add_reader(self._poller.fileno(), read)
+        loop.call_soon(look)
+        try:
+            loop.run_forever()
+        finally:
+            self._role_thread = 0
+            self._release_role()
+
     def poll_now(self) -> None:
         """Read what is there, without waiting, if nobody else reads (called by submitting threads)."""
         if self._role.acquire(False):
@@ -265,6 +322,8 @@ class Reactor:
         if deadline is not None:
             left = max(0.0, deadline - monotonic())
             timeout = left if timeout is None else min(timeout, left)
+        if (timeout is None or timeout > IDLE_POLL) and self._handler.may_drain():
+            timeout = IDLE_POLL
         if self._seconds:
             events = self._poller.poll(-1 if timeout is None else timeout)
         else:
@@ -281,6 +340,9 @@ class Reactor:
                     self._handler.accepted()
         if deadline is not None and monotonic() >= deadline:
             self.tick()
+        if self._handler.must_drain():
+            with self.lock:
+                self._handler.drain()
         if self.after:
             self._run_after()
 

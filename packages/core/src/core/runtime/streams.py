@@ -43,6 +43,8 @@ class Stream(Struct, eq=False):
     #: where items come from, while they do
     producer: Connection | None = None
     waiters: list[Callable[[], None]] = []
+    #: ``num_returns="dynamic"``: object 0 becomes the list of all items
+    collect: bool = False
 
 
 class Streams:
@@ -52,7 +54,7 @@ class Streams:
         self._rt = runtime
         self._streams: dict[bytes, Stream] = {}
         #: tasks whose generator objects died (possibly inside the collector)
-        self._dropped: deque[bytes] = deque()
+        self.dropped: deque[bytes] = deque()
 
     def open(self, task: Task, backpressure: int) -> ObjectRefGenerator[Any]:
         """Start a stream for a new task (under the lock)."""
@@ -60,6 +62,13 @@ class Streams:
         self._rt.table.entries[end] = Entry(local=1, task=task)
         self._streams[task.id] = Stream(task, backpressure)
         return ObjectRefGenerator(task.id, ObjectRef(end))
+
+    def open_collected(self, task: Task) -> ObjectRef[Any]:
+        """Start a stream whose items come as one list of references (``num_returns="dynamic"``; under the lock)."""
+        end = ids.object_id(task.id, 0)
+        self._rt.table.entries[end] = Entry(local=1, task=task)
+        self._streams[task.id] = Stream(task, 0, collect=True)
+        return ObjectRef(end)
 
     def item(self, connection: Connection, message: peer.Item) -> None:
         """One more item came (under the lock)."""
@@ -92,7 +101,31 @@ class Streams:
             stream.received += 1
         stream.total = stream.received
         stream.producer = None
+        end = ids.object_id(task.id, 0)
+        entry = self._rt.table.entries.get(end)
+        if stream.collect:
+            del self._streams[task.id]
+            if error is not None:
+                for index in range(stream.received):
+                    self._rt.table.unpin(ids.object_id(task.id, index + 1))
+                if entry is not None:
+                    self._rt.fail_entry(end, entry, error)
+            else:
+                self._collect(task, stream.received, end, entry)
+        elif entry is not None:
+            self._rt.give(end, entry, None)
         self._wake(stream)
+
+    def _collect(self, task: Task, count: int, end: bytes, entry: Entry | None) -> None:
+        items = []
+        for index in range(count):
+            object_id = ids.object_id(task.id, index + 1)
+            item = self._rt.table.entries[object_id]
+            item.local += 1
+            item.pins -= 1
+            items.append(ObjectRef(object_id))
+        if entry is not None:
+            self._rt.give(end, entry, items)
 
     @staticmethod
     def _wake(stream: Stream) -> None:
@@ -146,7 +179,7 @@ class Streams:
         object_id = ids.object_id(task, index + 1)
         entry = self._rt.table.entries.get(object_id)
         if entry is None:
-            raise ObjectLostError(f"item {index} of the generator was taken already")
+            raise ObjectLostError(object_id.hex(), f"item {index} of the generator was taken already")
         entry.local += 1
         if index >= stream.taken:
             entry.pins -= 1
@@ -157,12 +190,12 @@ class Streams:
 
     def drop(self, task: bytes) -> None:
         """A generator object died (any thread, no lock)."""
-        self._dropped.append(task)
+        self.dropped.append(task)
 
     def drain(self) -> None:
         """Let go of the items of dead generators and tell their producers (under the lock)."""
-        while self._dropped:
-            task = self._dropped.popleft()
+        while self.dropped:
+            task = self.dropped.popleft()
             stream = self._streams.pop(task, None)
             if stream is None:
                 continue

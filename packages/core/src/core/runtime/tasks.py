@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from core import ids, remote_errors
 from core.descriptors import FunctionDescriptor
@@ -21,7 +21,7 @@ from core.runtime.connection import Connection
 from core.runtime.objects import FAILED, PENDING, STORED, Entry
 from core.runtime.packing import unpicklable_error
 from core.serialization import Parts, dumps_code
-from core.specs import LeaseSpec
+from core.specs import LeaseSpec, RuntimeEnv
 from core.state.leases import FunctionCost, Lease, LeasePool, Task
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Tasks:
                 self._entries[object_id] = Entry(local=1, task=task)
                 result: Any = ObjectRef(object_id)
             else:
-                result = self._make_returns(task, returns, options)
+                result = self.make_returns(task, returns, options.backpressure)
             if task.dependencies or task.nested:
                 self.pin_arguments(task, self._enqueue)
             pool = self.pool_of(options.lease, task.depth)
@@ -138,11 +138,12 @@ class Tasks:
                 self._enqueue(task, pool)
         return result
 
-    def _make_returns(self, task: Task, returns: int, options: TaskOptions) -> Any:
+    def make_returns(self, task: Task, returns: int, backpressure: int) -> Any:
+        """Make the references of a task that does not simply return one value (under the lock)."""
         if returns == STREAMING:
-            return self._rt.streams.open(task, options.backpressure)
+            return self._rt.streams.open(task, backpressure)
         if returns == DYNAMIC:
-            returns = 1
+            return self._rt.streams.open_collected(task)
         refs = []
         for index in range(returns):
             object_id = ids.object_id(task.id, index)
@@ -178,6 +179,9 @@ class Tasks:
 
     def pool_of(self, spec: LeaseSpec, depth: int) -> LeasePool:
         """Return the pool of a scheduling class (under the lock)."""
+        default = self._rt.default_env
+        if default != _NO_ENV and spec.runtime_env == _NO_ENV:
+            spec = structs.replace(spec, runtime_env=default)
         pool = self._pools.get((spec, depth))
         if pool is None:
             pool = LeasePool(len(self._by_number) + 1, spec, depth)
@@ -364,6 +368,7 @@ class Tasks:
         if pool is not None:
             task.cost.observe(message.micros * 1e-6)
             pool.finished(lease, task, now)
+            self._rt.events.append((task.function.name, lease.pid, now, message.micros))
             if message.exiting:
                 self._drop_lease(pool, lease, exiting=True)
         self._rt.finish(connection, task, message)
@@ -456,6 +461,19 @@ class Tasks:
         if pool.queue:
             self._announce(pool)
 
+    def node_gone(self, error: bytes) -> None:
+        """The node is dead: nothing runs any more."""
+        for pool in self._by_number.values():
+            tasks = list(pool.queue)
+            for lease in list(pool.leases.values()):
+                tasks += pool.lost(lease.address)
+                lease.connection.lease = lease.connection.pool = None
+                lease.connection.inflight = {}
+            pool.queue.clear()
+            for task in tasks:
+                self._rt.finish_failed(task, error)
+        self._leases.clear()
+
     @staticmethod
     def _charge(task: Task) -> bool:
         """Take one retry for a worker's death; False if none is left."""
@@ -537,3 +555,4 @@ class Tasks:
 
 
 _ONE_CPU = (("CPU", 10_000),)
+_NO_ENV = RuntimeEnv()

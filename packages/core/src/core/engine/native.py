@@ -1,0 +1,396 @@
+"""The native engine: an embedded node daemon, and this process's part in its session."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+from core import current, ids
+from core.descriptors import ClassDescriptor, InitConfig, PlacementGroupState, RuntimeFacts
+from core.exceptions import RaySystemError, TaskPlacementGroupRemoved
+from core.node import launcher
+from core.node.config import NodeConfig
+from core.options import ActorOptions
+from core.protocol import from_node, to_node
+from core.protocol.records import Bundle, PlacementGroupInfo
+from core.refs import ActorHandle, ActorToken, ObjectRef, ObjectRefGenerator
+from core.runtime.logs import LogPrinter
+from core.runtime.objects import PENDING, Entry
+from core.runtime import causes
+from core.runtime.runtime import Runtime
+from core.specs import RESOURCE_UNIT, Resources
+from core.protocol import VERSION
+
+#: Modules that workers should have imported already if the driver has, as far as they are cheap to keep.
+PRELOADED = ("numpy",)
+#: Share of the machine's memory that objects may use (Ray's figure).
+STORE_SHARE = 0.3
+MIN_STORE = 64 * 1024 * 1024
+#: Seconds an orderly shutdown may take before the daemon is killed.
+SHUTDOWN_SECONDS = 3.0
+
+
+def start(config: InitConfig) -> NativeEngine:
+    """Start a session on this machine: a node daemon, and this process as its driver.
+
+    Raises:
+        RaySystemError: the daemon does not come up; the message has the end of its log.
+    """
+    resources = _resources(config)
+    store = config.object_store_memory or max(MIN_STORE, int(_total_memory() * STORE_SHARE))
+    resources.setdefault("object_store_memory", store * RESOURCE_UNIT)
+    parent = Path(config.temp_dir) if config.temp_dir else None
+    if config.object_spilling_directory:
+        os.environ["SKATE_SPILL_DIR"] = config.object_spilling_directory
+    try:
+        node = launcher.start(NodeConfig("", resources, store, labels=config.labels), parent)
+        node.wait_ready()
+    except launcher.NodeStartError as error:
+        raise RaySystemError(str(error)) from error
+    printer = LogPrinter()
+    try:
+        hello = to_node.Hello(
+            VERSION,
+            ids.new_address(),
+            "driver",
+            os.getpid(),
+            sys_path=[os.path.abspath(entry or ".") for entry in sys.path],
+            cwd=os.getcwd(),
+            namespace=config.namespace or "",
+            log_to_driver=config.log_to_driver,
+            preload=[name for name in PRELOADED if name in sys.modules],
+        )
+        runtime = Runtime(node.session_dir, hello)
+    except BaseException:
+        node.kill()
+        raise
+    runtime.default_env = config.runtime_env
+    engine = NativeEngine(runtime, node, printer)
+    runtime.on_log = engine.log
+    engine.take_signals()
+    runtime.start()
+    return engine
+
+
+def _resources(config: InitConfig) -> dict[str, int]:
+    cpus = config.num_cpus if config.num_cpus is not None else _cpus()
+    gpus = config.num_gpus if config.num_gpus is not None else _gpus()
+    amounts = {"CPU": cpus, "GPU": gpus, **config.resources}
+    resources = {name: round(amount * RESOURCE_UNIT) for name, amount in amounts.items() if amount or name == "CPU"}
+    resources["memory"] = (config.memory or int(_total_memory() * 0.7)) * RESOURCE_UNIT
+    return resources
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() and device.strip() != "-1"])
+    devices = Path("/proc/driver/nvidia/gpus")
+    return len(list(devices.iterdir())) if devices.is_dir() else 0
+
+
+def _total_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _natural(resources: Resources) -> dict[str, float]:
+    return {name: amount / RESOURCE_UNIT for name, amount in resources}
+
+
+class NativeEngine:
+    """The engine of a driver (with ``node``) or of a worker (without); see ``core.engine.base.Engine``."""
+
+    name = "native"
+
+    def __init__(
+        self, runtime: Runtime, node: launcher.NodeProcess | None = None, printer: LogPrinter | None = None
+    ) -> None:
+        self.runtime = runtime
+        self._node = node
+        self._printer = printer
+        self._pid = os.getpid()
+        self._old_handler: Any = None
+        # The hot paths, without a detour.
+        self.submit_task = runtime.tasks.submit
+        self.call_actor = runtime.actors.call
+        self.put = runtime.put
+        self.get_one = runtime.get_one
+        self.get_many = runtime.get_many
+        self.note_serialized = runtime.note_serialized
+        self.adopt_ref = runtime.adopt_ref
+        self.drop_generator = runtime.streams.drop
+        self.future = runtime.future
+        if hasattr(os, "register_at_fork"):
+            me = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: _forked(me))
+
+    # -- tasks and objects ------------------------------------------------------------------------------------------
+
+    def wait(
+        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        """See ``Engine``."""
+        return self.runtime.wait(refs, num_returns, timeout)
+
+    def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
+        """See ``Engine``."""
+        self.runtime.cancel(ref.id, force=force, recursive=recursive)
+
+    def cancel_generator(self, generator: ObjectRefGenerator[Any], force: bool, recursive: bool) -> None:
+        """See ``Engine``."""
+        self.runtime.cancel(ids.object_id(generator.task, 0), force=force, recursive=recursive)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """See ``Engine``."""
+        import numpy as np  # numpy is optional
+
+        kind = np.dtype(dtype)
+        if kind.hasobject:
+            raise TypeError(f"empty() makes arrays of plain numbers in shared memory; {kind} holds Python objects")
+        nbytes = math.prod(shape) * kind.itemsize
+        if nbytes == 0:
+            return np.empty(shape, kind)
+        _, view = self.runtime.store.allocate_block(nbytes)
+        return np.frombuffer(view, kind).reshape(shape)
+
+    def next_item(self, task: bytes, index: int, timeout: float | None) -> ObjectRef[Any] | None:
+        """See ``Engine``."""
+        return self.runtime.streams.next(task, index, timeout)
+
+    def next_item_future(self, task: bytes, index: int) -> concurrent.futures.Future[ObjectRef[Any] | None]:
+        """See ``Engine``."""
+        return self.runtime.streams.next_future(task, index)
+
+    def item_ready(self, task: bytes, index: int) -> bool:
+        """See ``Engine``."""
+        with self.runtime.lock:
+            return self.runtime.streams.ready(task, index)
+
+    # -- actors -----------------------------------------------------------------------------------------------------
+
+    def create_actor(
+        self, cls: ClassDescriptor, args: tuple[Any, ...], kwargs: dict[str, Any], options: ActorOptions
+    ) -> ActorHandle[Any]:
+        """See ``Engine``."""
+        return self.runtime.actors.create(cls, args, kwargs, options)
+
+    def kill_actor(self, token: ActorToken, no_restart: bool) -> None:
+        """See ``Engine``."""
+        self.runtime.actors.kill(token, no_restart)
+
+    def get_named_actor(self, name: str, namespace: str | None) -> ActorHandle[Any]:
+        """See ``Engine``."""
+        wanted = namespace or self.runtime.namespace
+        reply: from_node.ActorReply = self.runtime.request(
+            lambda number: to_node.GetNamedActor(number, name, wanted)
+        )
+        if reply.info is None:
+            raise ValueError(
+                f"Failed to look up actor with name {name!r} in namespace {wanted!r}: it was not created, or it is dead"
+            )
+        return self.runtime.actors.handle_of(reply.info)
+
+    def list_named_actors(self, all_namespaces: bool) -> list[tuple[str, str]]:
+        """See ``Engine``."""
+        reply: from_node.NamesReply = self.runtime.request(
+            lambda number: to_node.ListNamedActors(number, self.runtime.namespace, all_namespaces)
+        )
+        return reply.names
+
+    def exit_actor(self) -> None:
+        """See ``Engine``."""
+        self.runtime.inbox.exit_actor()
+
+    def current_actor(self) -> ActorHandle[Any] | None:
+        """See ``Engine``."""
+        spec = self.runtime.inbox.actor_spec()
+        if spec is None:
+            return None
+        return self.runtime.actors.handle_from_spec(spec)
+
+    def reduce_handle(self, token: ActorToken) -> tuple[Any, ...]:
+        """See ``Engine``."""
+        return self.runtime.actors.reduce(token)
+
+    def restore_token(self, *state: Any) -> ActorToken:
+        """See ``Engine``."""
+        return self.runtime.actors.restore(*state)
+
+    # -- placement groups -------------------------------------------------------------------------------------------
+
+    def create_placement_group(
+        self, bundles: list[dict[str, float]], strategy: str, name: str, detached: bool
+    ) -> PlacementGroupState:
+        """See ``Engine``."""
+        group = ids.new_placement_group_id()
+        records = [
+            Bundle(tuple(sorted((key, round(amount * RESOURCE_UNIT)) for key, amount in bundle.items())))
+            for bundle in bundles
+        ]
+        ready = self._group_ready(group)
+        reply: from_node.PlacementGroupReply = self.runtime.request(
+            lambda number: to_node.CreatePlacementGroup(number, group, name, strategy, records, detached)
+        )
+        if reply.error or reply.info is None:
+            raise ValueError(reply.error)
+        with self.runtime.lock:
+            self._group_changed(reply.info)
+        return _group_state(reply.info, ready)
+
+    def _group_ready(self, group: bytes) -> ObjectRef[Any]:
+        runtime = self.runtime
+        object_id = runtime.next_task_id() + ids.FIRST_INDEX
+        with runtime.lock:
+            runtime.table.entries[object_id] = Entry(local=1)
+            runtime.placement_groups[group] = (object_id, self._group_changed)
+        return ObjectRef(object_id)
+
+    def _group_changed(self, info: PlacementGroupInfo) -> None:
+        """A group's state may have changed (under the lock)."""
+        if info.state not in ("CREATED", "REMOVED"):
+            return
+        waiting = self.runtime.placement_groups.pop(info.placement_group_id, None)
+        entry = self.runtime.table.entries.get(waiting[0]) if waiting is not None else None
+        if waiting is None or entry is None or entry.state != PENDING:
+            return
+        if info.state == "CREATED":
+            self.runtime.give(waiting[0], entry, None)
+        else:
+            self.runtime.fail_entry(waiting[0], entry, _removed_group(info))
+
+    def remove_placement_group(self, placement_group_id: bytes) -> None:
+        """See ``Engine``."""
+        with self.runtime.lock:
+            self.runtime.to_node(to_node.RemovePlacementGroup(placement_group_id))
+            self.runtime.flush_node()
+
+    def get_placement_group(self, placement_group_id: bytes, name: str) -> PlacementGroupState | None:
+        """See ``Engine``."""
+        reply: from_node.PlacementGroupReply = self.runtime.request(
+            lambda number: to_node.GetPlacementGroup(number, placement_group_id, name)
+        )
+        if reply.info is None:
+            return None
+        waiting = self.runtime.placement_groups.get(placement_group_id)
+        ready = None
+        if waiting is not None:
+            ready = self.runtime.adopt_ref(waiting[0])
+        elif reply.info.state == "PENDING":
+            ready = self._group_ready(placement_group_id)
+        return _group_state(reply.info, ready)
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    def query(self, what: str) -> list[dict[str, Any]]:
+        """See ``Engine``."""
+        reply: from_node.QueryReply = self.runtime.request(lambda number: to_node.Query(number, what))
+        return reply.result
+
+    def facts(self) -> RuntimeFacts:
+        """See ``Engine``."""
+        runtime = self.runtime
+        return RuntimeFacts(
+            job_id=runtime.job_id.hex(),
+            node_id=runtime.node_id.hex(),
+            worker_id=ids.worker_id(runtime.address).hex(),
+            namespace=runtime.namespace,
+            session_name=runtime.session_dir.name,
+            session_dir=str(runtime.session_dir),
+            mode=runtime.kind,
+            **runtime.inbox.facts(),
+        )
+
+    def timeline(self) -> list[dict[str, Any]]:
+        """See ``Engine``."""
+        return [
+            {
+                "cat": "task",
+                "name": name,
+                "ph": "X",
+                "pid": "workers",
+                "tid": f"worker:{pid}",
+                "ts": end * 1e6 - micros,
+                "dur": micros,
+            }
+            for name, pid, end, micros in list(self.runtime.events)
+        ]
+
+    def log(self, message: Any) -> None:
+        """Show what a worker printed or the node has to say (called by the reading thread, under the lock)."""
+        printer = self._printer
+        if printer is not None:
+            self.runtime.reactor.after.append(lambda: printer.show(message, time.monotonic()))
+
+    # -- end --------------------------------------------------------------------------------------------------------
+
+    def take_signals(self) -> None:
+        """Keep Ctrl-C from interrupting this process in the middle of a change of state."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            return
+        reactor = self.runtime.reactor
+
+        def interrupt(number: int, frame: Any) -> None:
+            if not reactor.defer_signal(number):
+                signal.default_int_handler(number, frame)
+
+        self._old_handler = signal.signal(signal.SIGINT, interrupt)
+
+    def shutdown(self) -> None:
+        """See ``Engine``."""
+        if os.getpid() != self._pid:
+            return
+        if self._old_handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._old_handler)
+            self._old_handler = None
+        self.runtime.close(goodbye=True)
+        if self._node is not None and not self._node.wait_gone(SHUTDOWN_SECONDS):
+            self._node.kill()
+        while self.runtime.reactor.after:
+            self.runtime.reactor.after.popleft()()
+        if self._printer is not None:
+            self._printer.close()
+
+    def forked(self) -> None:
+        """This is a forked child: the session is the parent's, and its sockets must not be spoken on."""
+        current.set_engine(None)
+        with contextlib.suppress(OSError):
+            self.runtime.abandon()
+
+
+def _forked(engine: weakref.ref[NativeEngine]) -> None:
+    alive = engine()
+    if alive is not None and current.engine is alive:
+        alive.forked()
+
+
+def _group_state(info: PlacementGroupInfo, ready: ObjectRef[Any] | None) -> PlacementGroupState:
+    return PlacementGroupState(
+        info.placement_group_id,
+        info.name,
+        info.strategy,
+        [_natural(bundle.resources) for bundle in info.bundles],
+        info.state,
+        ready,
+    )
+
+
+def _removed_group(info: PlacementGroupInfo) -> bytes:
+    return causes.pack(TaskPlacementGroupRemoved(f"placement group {info.placement_group_id.hex()} was removed"))
+

@@ -1,0 +1,609 @@
+"""The callers' side of actors: creating them, calling them in order, following them through restarts."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import msgspec
+from msgspec import Struct, structs
+
+from core import ids
+from core.descriptors import ClassDescriptor
+from core.exceptions import ActorAlreadyExistsError, PendingCallsLimitExceeded
+from core.options import ActorOptions, MethodOptions
+from core.protocol import from_node, peer, to_node
+from core.protocol.records import ActorInfo, ActorSpec, DeathCause
+from core.refs import ActorHandle, ActorToken, MethodInfo, ObjectRef
+from core.runtime import causes
+from core.runtime.connection import Connection
+from core.runtime.objects import FAILED, INLINE, Entry
+from core.runtime.packing import unpicklable_error
+from core.runtime.tasks import BATCH, LINGER
+from core.serialization import Parts, dumps_code
+from core.specs import LeaseSpec, RuntimeEnv
+from core.state.leases import FunctionCost, Task
+
+if TYPE_CHECKING:
+    from core.runtime.runtime import Runtime
+
+monotonic = time.monotonic
+_FIRST = ids.FIRST_INDEX
+_NONE = b"\x80\x05N."
+#: Calls share it: nobody estimates their cost.
+_NO_COST = FunctionCost()
+
+
+class InitArguments(Struct, array_like=True):
+    """Arguments of ``__init__`` as the actor's worker gets them."""
+
+    task: bytes
+    args: bytes
+    dependencies: list[tuple[bytes, int, str]]
+    stored: bool = False
+
+
+class ExecutorOptions(Struct, array_like=True):
+    """How an actor's worker runs its methods."""
+
+    max_concurrency: int = 0
+    concurrency_groups: list[tuple[str, int]] = []
+    is_async: bool = False
+    max_task_retries: int = 0
+    max_pending_calls: int = -1
+
+
+class ExportedClass(Struct, eq=False):
+    """An actor class as this session knows it."""
+
+    session: object
+    digest: bytes
+    blob: bytes
+    methods: bytes = b""
+
+
+class ActorClient:
+    """What this process knows of one actor, and its calls that are not finished."""
+
+    __slots__ = (
+        "actor_id",
+        "cause",
+        "class_name",
+        "connection",
+        "creation",
+        "init",
+        "init_error",
+        "max_task_retries",
+        "methods",
+        "methods_blob",
+        "ordered",
+        "orphans",
+        "out_of_scope",
+        "queue",
+        "restarts",
+        "session",
+        "state",
+        "unfinished",
+    )
+
+    def __init__(self, session: Runtime, actor_id: bytes, class_name: str, creation: bytes) -> None:
+        self.session = session
+        self.actor_id = actor_id
+        self.class_name = class_name
+        #: id of the creation object, whose count is the number of handles
+        self.creation = creation
+        self.state = "PENDING_CREATION"
+        self.connection: Connection | None = None
+        #: calls not sent yet, in order
+        self.queue: deque[Task] = deque()
+        #: calls that were in flight when the connection ended; decided when the node tells what became of the actor
+        self.orphans: list[Task] = []
+        self.unfinished = 0
+        self.ordered = True
+        self.max_task_retries = 0
+        self.cause: DeathCause | None = None
+        self.init_error = b""
+        self.restarts = 0
+        #: the creator's record of ``__init__``'s arguments, kept alive for restarts
+        self.init: Task | None = None
+        #: the last handle went while calls were unfinished
+        self.out_of_scope = False
+        self.methods: dict[str, MethodInfo] = {}
+        self.methods_blob = b""
+
+
+class Actors:
+    """All actors this process created or calls (see the module's docstring)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+        self._reactor = runtime.reactor
+        self._entries = runtime.table.entries
+        self._clients: dict[bytes, ActorClient] = {}
+        #: clients by creation object, of actors this process holds counted handles of
+        self._by_creation: dict[bytes, ActorClient] = {}
+
+    # -- creation ---------------------------------------------------------------------------------------------------
+
+    def create(
+        self, cls: ClassDescriptor, args: tuple[Any, ...], kwargs: dict[str, Any], options: ActorOptions
+    ) -> ActorHandle[Any]:
+        """Create an actor (``Engine.create_actor``)."""
+        rt = self._rt
+        exported = self._export(cls)
+        packed = rt.packer.arguments(f"{cls.name}.__init__", args, kwargs)
+        init = Task(rt.next_task_id(), "__init__", b"", _NO_COST)
+        dependencies: tuple[tuple[bytes, int, str], ...] = ()
+        if type(packed) is bytes:
+            init.args = packed
+        else:
+            init.nested = packed.nested + tuple(object_id for object_id, _, _ in packed.dependencies)
+            dependencies = packed.dependencies
+            if type(packed.data) is Parts:
+                rt.store_arguments(init, packed.data)
+            else:
+                init.args = packed.data
+        creation = init.id + _FIRST
+        actor_id = ids.actor_id(init.id)
+        client = ActorClient(rt, actor_id, cls.name, creation)
+        client.methods = cls.methods
+        client.max_task_retries = options.max_task_retries
+        client.ordered = _ordered(cls, options)
+        client.init = init
+        spec = self._spec(cls, exported, client, options, init, dependencies)
+        with self._reactor.lock:
+            for object_id in init.nested:
+                entry = self._entries.get(object_id)
+                if entry is None:
+                    raise ValueError(f"ObjectRef({object_id.hex()}): its owner is unknown (it is from another session)")
+                entry.pins += 1
+            self._entries[creation] = Entry(state=INLINE, data=_NONE, local=1)
+            self._clients[actor_id] = client
+            self._by_creation[creation] = client
+        token = ActorToken(
+            actor_id,
+            cls.name,
+            cls.methods,
+            client,
+            ObjectRef(creation),
+            options.name,
+            spec.namespace,
+            options.max_pending_calls,
+            cls.is_async,
+        )
+        if options.name:
+            return self._create_named(spec, token, client)
+        with self._reactor.lock:
+            rt.to_node(to_node.CreateActor(0, spec))
+            rt.to_node(to_node.WatchActor(actor_id))
+            rt.flush_node()
+        return ActorHandle(token)
+
+    def _create_named(self, spec: ActorSpec, token: ActorToken, client: ActorClient) -> ActorHandle[Any]:
+        reply: from_node.ActorReply = self._rt.request(lambda number: to_node.CreateActor(number, spec))
+        if reply.error:
+            with self._reactor.lock:
+                self._clients.pop(client.actor_id, None)
+                self._by_creation.pop(client.creation, None)
+                if client.init is not None:
+                    self._rt.tasks.retire(client.init)
+            raise ActorAlreadyExistsError(
+                reply.reason
+                or f"an actor named {spec.name!r} exists already in namespace {spec.namespace!r}: use another name, "
+                "core.get_actor(name), or get_if_exists=True"
+            )
+        info = reply.info
+        if info is not None and info.actor_id != spec.actor_id:
+            with self._reactor.lock:
+                self._clients.pop(client.actor_id, None)
+                self._by_creation.pop(client.creation, None)
+            return self.handle_of(info)
+        with self._reactor.lock:
+            self._rt.to_node(to_node.WatchActor(spec.actor_id))
+        return ActorHandle(token)
+
+    def _export(self, cls: ClassDescriptor) -> ExportedClass:
+        exported: ExportedClass | None = cls.exported
+        if exported is None or exported.session is not self._rt:
+            try:
+                blob = dumps_code(cls.cls)
+            except Exception as error:  # user code: class bodies may hold anything
+                raise unpicklable_error(f"actor class {cls.name}", cls.cls, error) from error
+            exported = ExportedClass(self._rt, self._rt.digest(blob), blob)
+            cls.exported = exported
+        return exported
+
+    def _spec(
+        self,
+        cls: ClassDescriptor,
+        exported: ExportedClass,
+        client: ActorClient,
+        options: ActorOptions,
+        init: Task,
+        dependencies: tuple[tuple[bytes, int, str], ...],
+    ) -> ActorSpec:
+        executor = ExecutorOptions(
+            options.max_concurrency,
+            list(options.concurrency_groups),
+            cls.is_async,
+            options.max_task_retries,
+            options.max_pending_calls,
+        )
+        if not exported.methods:
+            exported.methods = cloudpickle.dumps(cls.methods)
+        return ActorSpec(
+            client.actor_id,
+            client.creation,
+            self._rt.address,
+            cls.name,
+            exported.digest,
+            exported.blob,
+            msgspec.msgpack.encode(InitArguments(init.id, init.args, list(dependencies), init.args_stored)),
+            self._with_env(options.placement),
+            options.held,
+            options.name,
+            options.namespace or self._rt.namespace,
+            options.detached,
+            options.get_if_exists,
+            options.max_restarts,
+            msgspec.msgpack.encode(executor),
+            exported.methods,
+        )
+
+    def _with_env(self, placement: LeaseSpec) -> LeaseSpec:
+        default = self._rt.default_env
+        if default != RuntimeEnv() and placement.runtime_env == RuntimeEnv():
+            return structs.replace(placement, runtime_env=default)
+        return placement
+
+    # -- calls ------------------------------------------------------------------------------------------------------
+
+    def call(self, token: ActorToken, method: MethodInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a method (``Engine.call_actor``)."""
+        client: ActorClient = token.client
+        rt = self._rt
+        if client.session is not rt:
+            raise rt.stale(f"actor {token.class_name}")
+        options: MethodOptions = method.options
+        packed = rt.packer.arguments(method.name, args, kwargs)
+        returns = options.num_returns
+        retries = client.max_task_retries if options.max_task_retries is None else options.max_task_retries
+        task = Task(rt.next_task_id(), method.name, b"", _NO_COST, returns, retries)
+        task.options = options
+        task.pool = client
+        if type(packed) is bytes:
+            task.args = packed
+        else:
+            task.dependencies = packed.dependencies
+            task.nested = packed.nested
+            if type(packed.data) is Parts:
+                rt.store_arguments(task, packed.data)
+            else:
+                task.args = packed.data
+        with self._reactor.lock:
+            if 0 < token.max_pending_calls <= client.unfinished:
+                raise PendingCallsLimitExceeded(
+                    f"actor {token.class_name} has {client.unfinished} unfinished calls from this process; "
+                    f"max_pending_calls={token.max_pending_calls}"
+                )
+            if returns == 1:
+                object_id = task.id + _FIRST
+                self._entries[object_id] = Entry(local=1, task=task)
+                result: Any = ObjectRef(object_id)
+            else:
+                result = rt.tasks.make_returns(task, returns, options.backpressure)
+            client.unfinished += 1
+            if task.dependencies or task.nested:
+                rt.tasks.pin_arguments(task, self._ready)
+            connection = client.connection
+            if connection is not None and not client.queue and task.missing == 0:
+                self._send(connection, task)
+            else:
+                self._hold(client, task)
+        return result
+
+    def _hold(self, client: ActorClient, task: Task) -> None:
+        if client.state == "DEAD":
+            self._rt.finish_failed(task, self._dead_error(client))
+        elif client.ordered or task.missing == 0:
+            client.queue.append(task)
+            if client.connection is not None:
+                self._flush(client)
+
+    def _ready(self, task: Task, client: ActorClient) -> None:
+        """A call's dependencies are there (under the lock)."""
+        if not client.ordered:
+            client.queue.append(task)
+        if client.state == "DEAD":
+            self._fail_queue(client)
+        elif client.connection is not None:
+            self._flush(client)
+
+    def _flush(self, client: ActorClient) -> None:
+        """Send what may go, in order."""
+        queue = client.queue
+        connection = client.connection
+        assert connection is not None
+        while queue and queue[0].missing == 0:
+            self._send(connection, queue.popleft())
+
+    def _send(self, connection: Connection, task: Task) -> None:
+        extra = None
+        if task.dependencies or task.returns != 1 or task.args_stored or task.attempt or task.options.given:
+            for object_id, _, _ in task.dependencies:
+                entry = self._entries[object_id]
+                if entry.state == FAILED:
+                    self._rt.finish_failed(task, entry.data)
+                    return
+            options: MethodOptions = task.options
+            extra = peer.Extra(
+                task.returns,
+                task.attempt,
+                options.name,
+                self._rt.resolve(task.dependencies) if task.dependencies else (),
+                task.args_stored,
+                options.backpressure,
+                (),
+                options.concurrency_group,
+            )
+        inflight = connection.inflight
+        inflight[task.id] = task
+        task.lease = connection
+        out = connection.out
+        out.append(peer.Call(task.id, task.function, task.args, extra))
+        now = monotonic()
+        if len(inflight) == 1 or now - connection.flushed_at > LINGER or len(out) >= BATCH:
+            self._reactor.flush(connection, now)
+            if len(inflight) > BATCH:
+                self._rt.submitted_many(now)
+        else:
+            self._reactor.dirty.add(connection)
+            self._reactor.queued()
+
+    def resend(self, client: ActorClient) -> None:
+        """A call is to run again (under the lock)."""
+        if client.connection is not None:
+            self._flush(client)
+
+    def finished(self, client: ActorClient) -> None:
+        """One call is over, whatever came of it (under the lock)."""
+        client.unfinished -= 1
+        if client.out_of_scope and client.unfinished <= 0:
+            client.out_of_scope = False
+            if self._rt.table.owned(client.creation):
+                self._end_of_handles(client)
+            else:
+                self._rt.table.unpin(client.creation)
+
+    # -- life and death ---------------------------------------------------------------------------------------------
+
+    def updated(self, info: ActorInfo) -> None:
+        """The node tells of a change (under the lock, by the reading thread)."""
+        client = self._clients.get(info.actor_id)
+        if client is None:
+            return
+        client.restarts = info.restarts
+        if info.state == "ALIVE":
+            if client.connection is not None and client.connection.address != info.address:
+                self._detach(client)
+            self._decide_orphans(client, info.cause)
+            client.state = "ALIVE"
+            connection = self._rt.connect(info.address)
+            if connection is not None:
+                connection.client = client
+                connection.pid = info.pid
+                client.connection = connection
+                self._flush(client)
+        elif info.state in ("RESTARTING", "DEAD"):
+            self._detach(client)
+            client.state = info.state
+            client.cause = info.cause
+            client.init_error = info.init_error
+            self._decide_orphans(client, info.cause)
+            if info.state == "DEAD":
+                self._dead(client)
+
+    def _detach(self, client: ActorClient) -> None:
+        connection = client.connection
+        if connection is None:
+            return
+        self._reactor.drain_connection(connection)
+        client.connection = None
+        connection.client = None
+        client.orphans += connection.inflight.values()
+        connection.inflight = {}
+
+    def disconnected(self, client: ActorClient, connection: Connection) -> None:
+        """The connection to the actor's worker ended; the node will tell what that means."""
+        if client.connection is connection:
+            client.connection = None
+            client.orphans += connection.inflight.values()
+            connection.inflight = {}
+
+    def _decide_orphans(self, client: ActorClient, cause: DeathCause | None) -> None:
+        orphans, client.orphans = client.orphans, []
+        again: list[Task] = []
+        dead = client.state == "DEAD"
+        for task in orphans:
+            task.lease = None
+            if task.cancelled:
+                self._rt.finish_failed(task, causes.cancelled(task.id, f"{client.class_name}.{task.function}"))
+            elif dead:
+                self._rt.finish_failed(task, self._dead_error(client))
+            elif task.retries_left == 0:
+                self._rt.finish_failed(task, causes.actor_unavailable(client.actor_id, client.class_name, cause))
+            else:
+                task.retries_left -= task.retries_left > 0
+                task.attempt += 1
+                again.append(task)
+        client.queue.extendleft(reversed(again))
+
+    def _dead_error(self, client: ActorClient) -> bytes:
+        if client.init_error:
+            return client.init_error
+        return causes.actor_died(client.actor_id, client.class_name, client.cause)
+
+    def _fail_queue(self, client: ActorClient) -> None:
+        error = self._dead_error(client)
+        queue, client.queue = client.queue, deque()
+        for task in queue:
+            self._rt.finish_failed(task, error)
+
+    def _dead(self, client: ActorClient) -> None:
+        self._fail_queue(client)
+        self._clients.pop(client.actor_id, None)
+        self._by_creation.pop(client.creation, None)
+        if client.init is not None:
+            self._rt.tasks.retire(client.init)
+            client.init = None
+
+    def node_gone(self, error: bytes) -> None:
+        """The node is dead, and with it every actor."""
+        for client in list(self._clients.values()):
+            self._detach(client)
+            client.state, client.init_error = "DEAD", error
+            self._decide_orphans(client, None)
+            self._dead(client)
+
+    def handles_gone(self, creation: bytes) -> bool:
+        """The last counted handle of an owned actor is gone; True if ``creation`` was a creation object."""
+        client = self._by_creation.get(creation)
+        if client is None:
+            return False
+        if client.unfinished > 0:
+            client.out_of_scope = True
+        else:
+            self._end_of_handles(client)
+        return True
+
+    def _end_of_handles(self, client: ActorClient) -> None:
+        self._by_creation.pop(client.creation, None)
+        self._rt.to_node(to_node.ActorOutOfScope(client.actor_id))
+
+    def busy(self, creation: bytes) -> bool:
+        """Tell whether a borrowed handle must outlive its instances because calls are unfinished."""
+        client = self._by_creation.get(creation)
+        return client is not None and client.unfinished > 0
+
+    def forget_later(self, creation: bytes) -> None:
+        """Keep a borrowed creation object registered until the calls through its last handle are finished."""
+        self._by_creation[creation].out_of_scope = True
+        self._rt.table.pin(creation)
+
+    def kill(self, token: ActorToken, no_restart: bool) -> None:
+        """End the actor's process (``Engine.kill_actor``)."""
+        with self._reactor.lock:
+            self._rt.to_node(to_node.KillActor(token.actor_id, no_restart))
+            self._rt.flush_node()
+
+    def cancel(self, task: Task, *, recursive: bool) -> None:
+        """Cancel one unfinished call (under the lock)."""
+        task.cancelled = True
+        client: ActorClient = task.pool
+        if task.lease is not None:
+            self._rt.send(task.lease, peer.Cancel(task.id, recursive))
+            return
+        if task in client.queue:
+            client.queue.remove(task)
+        self._rt.finish_failed(task, causes.cancelled(task.id, f"{client.class_name}.{task.function}"))
+        if client.connection is not None:
+            self._flush(client)
+
+    # -- handles ----------------------------------------------------------------------------------------------------
+
+    def handle_of(self, info: ActorInfo) -> ActorHandle[Any]:
+        """Return a weak handle (not counted) from the node's record of a named actor."""
+        methods: dict[str, MethodInfo] = cloudpickle.loads(info.methods) if info.methods else {}
+        client = self._client(info.actor_id, info.class_name, info.creation_object, methods)
+        is_async = any(method.is_async for method in client.methods.values())
+        client.ordered = client.ordered and not is_async
+        token = ActorToken(
+            info.actor_id, info.class_name, client.methods, client, None, info.name, info.namespace, -1, is_async
+        )
+        return ActorHandle(token)
+
+    def handle_from_spec(self, spec: ActorSpec) -> ActorHandle[Any]:
+        """Return a weak handle to the actor that lives in this process."""
+        info = ActorInfo(
+            spec.actor_id,
+            "ALIVE",
+            class_name=spec.class_name,
+            name=spec.name,
+            namespace=spec.namespace,
+            creation_object=spec.creation_object,
+            methods=spec.methods,
+        )
+        return self.handle_of(info)
+
+    def _client(
+        self, actor_id: bytes, class_name: str, creation: bytes, methods: dict[str, MethodInfo]
+    ) -> ActorClient:
+        with self._reactor.lock:
+            client = self._clients.get(actor_id)
+            if client is None:
+                client = ActorClient(self._rt, actor_id, class_name, creation)
+                client.methods = methods
+                self._clients[actor_id] = client
+                self._rt.to_node(to_node.WatchActor(actor_id))
+                self._rt.flush_node()
+        return client
+
+    def reduce(self, token: ActorToken) -> tuple[Any, ...]:
+        """Return what :meth:`restore` needs in another process."""
+        client: ActorClient = token.client
+        if client.session is not self._rt:
+            raise self._rt.stale(f"actor {token.class_name}")
+        if not client.methods_blob:
+            client.methods_blob = cloudpickle.dumps(token.methods)
+        return (
+            token.actor_id,
+            token.ref,
+            token.class_name,
+            client.methods_blob,
+            client.creation,
+            token.name,
+            token.namespace,
+            token.max_pending_calls,
+            token.is_async,
+            client.ordered,
+            client.max_task_retries,
+        )
+
+    def restore(
+        self,
+        actor_id: bytes,
+        ref: ObjectRef[Any] | None,
+        class_name: str,
+        methods_blob: bytes,
+        creation: bytes,
+        name: str,
+        namespace: str,
+        max_pending_calls: int,
+        is_async: bool,
+        ordered: bool,
+        max_task_retries: int,
+    ) -> ActorToken:
+        """Return the token of a handle that came from another process."""
+        client = self._clients.get(actor_id)
+        if client is None:
+            client = self._client(actor_id, class_name, creation, cloudpickle.loads(methods_blob))
+            client.methods_blob = methods_blob
+            client.ordered = ordered
+            client.max_task_retries = max_task_retries
+        if ref is not None:
+            with self._reactor.lock:
+                self._by_creation[creation] = client
+        return ActorToken(
+            actor_id, class_name, client.methods, client, ref, name, namespace, max_pending_calls, is_async
+        )
+
+
+def _ordered(cls: ClassDescriptor, options: ActorOptions) -> bool:
+    if options.out_of_order is not None:
+        return not options.out_of_order
+    return not (cls.is_async or options.max_concurrency > 1 or options.concurrency_groups)
+
+
+__all__ = ["ActorClient", "Actors", "ExecutorOptions", "InitArguments"]

@@ -1,0 +1,414 @@
+"""A worker that has become an actor: one instance, and one of three ways to run its methods.
+
+* *ordered*: on the main thread, one at a time, in the order they came (the executor's main loop);
+* *threaded* (``max_concurrency > 1`` or concurrency groups): one thread pool per group;
+* *asyncio* (the class has an ``async def`` method): all on the main thread's event loop, which also reads the sockets;
+  at most ``max_concurrency`` coroutines of a group at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import ctypes
+import inspect
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from core import exceptions, ids, refs, remote_errors
+from core.protocol import from_node, peer, to_node
+from core.runtime.actors import ExecutorOptions, InitArguments
+from core.runtime.connection import Connection
+from core.serialization import loads
+from core.specs import RESOURCE_UNIT
+from core.worker import running as running_module
+from core.worker.running import Running
+
+if TYPE_CHECKING:
+    from core.runtime.runtime import Runtime
+    from core.worker.executor import Executor
+
+#: Coroutines of one asyncio actor at a time, unless it says otherwise (Ray's figure).
+ASYNC_CONCURRENCY = 1000
+#: Seconds between two looks of an idle asyncio actor at what died meanwhile.
+HOUSEKEEPING = 0.2
+
+
+class ActorHost:
+    """Owns the instance and runs its methods (see the module's docstring)."""
+
+    def __init__(self, runtime: Runtime, executor: Executor, start: from_node.StartActor) -> None:
+        self._rt = runtime
+        self._executor = executor
+        self.spec = start.spec
+        self.restarts = start.restarts
+        self._instance: Any = None
+        self._methods: dict[str, Callable[..., Any]] = {}
+        options = msgspec.msgpack.decode(start.spec.executor, type=ExecutorOptions)
+        self._options = options
+        self._groups = dict(options.concurrency_groups)
+        self._group_of: dict[str, str] = {}
+        self.mode = "ordered"
+        if options.is_async:
+            self.mode = "asyncio"
+        elif options.max_concurrency > 1 or self._groups:
+            self.mode = "threaded"
+        #: threaded: a pool per group
+        self._pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
+        #: threaded: calls not started yet
+        self._queued: dict[bytes, tuple[concurrent.futures.Future[None], Connection, peer.Call]] = {}
+        #: asyncio
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._limits: dict[str, asyncio.Semaphore] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flushing = False
+        self._ending = False
+
+    # -- construction -----------------------------------------------------------------------------------------------
+
+    def construct(self) -> bool:
+        """Make the instance; tell the node and return False if ``__init__`` fails."""
+        spec = self.spec
+        init = msgspec.msgpack.decode(spec.init_blob, type=InitArguments)
+        running = Running(init.task, f"{spec.class_name}.__init__", 2, None)
+        self._executor.running = running
+        token = running_module.begin(running)
+        try:
+            cls = loads(spec.class_blob)
+            args, kwargs = self._init_arguments(init)
+            if self.mode == "asyncio":
+                self._loop = asyncio.new_event_loop()
+                asyncio.set_event_loop(self._loop)
+            self._instance = cls(*args, **kwargs)
+            for name in dir(cls):
+                member = inspect.getattr_static(cls, name)
+                group = getattr(getattr(member, "__func__", member), "__skate_concurrency_group__", "")
+                if group:
+                    self._group_of[name] = group
+        except SystemExit:
+            raise
+        except BaseException as error:  # user code: whatever __init__ raises becomes the callers' ActorDiedError
+            self._init_failed(error)
+            return False
+        finally:
+            running_module.current.reset(token)
+            self._executor.running = None
+        return True
+
+    def _init_arguments(self, init: InitArguments) -> tuple[Any, dict[str, Any]]:
+        rt = self._rt
+        if init.stored:
+
+
+            loaded = self._executor.outcomes._stored(init.task + ids.ARGUMENTS_INDEX)
+        else:
+            loaded = loads(init.args) if init.args else ()
+        args, kwargs = (loaded, {}) if type(loaded) is tuple else loaded
+        if init.dependencies:
+            args = list(args)
+            values = rt.get_many([rt.adopt_ref(object_id) for object_id, _, _ in init.dependencies], None)
+            for (_, index, name), value in zip(init.dependencies, values, strict=True):
+                if name:
+                    kwargs[name] = value
+                else:
+                    args[index] = value
+        return args, kwargs
+
+    def _init_failed(self, error: BaseException) -> None:
+
+
+        spec = self.spec
+        cause = remote_errors.unpack_error(
+            remote_errors.pack_error(error, f"{spec.class_name}.__init__", pid=os.getpid())
+        )
+        died = exceptions.ActorDiedError(
+            cause if isinstance(cause, exceptions.RayTaskError) else str(cause),
+            actor_id=spec.actor_id.hex(),
+            class_name=spec.class_name,
+            actor_init_failed=True,
+        )
+        blob = remote_errors.pack_error(died, "", pid=os.getpid())
+        with self._rt.lock:
+            self._rt.to_node(to_node.ActorInitFailed(spec.actor_id, blob))
+            self._rt.reactor.flush_dirty()
+
+    # -- methods ----------------------------------------------------------------------------------------------------
+
+    def method(self, name: str) -> Callable[..., Any]:
+        """Return a bound method, or one of the built-in ones every actor has."""
+        method = self._methods.get(name)
+        if method is None:
+            if name == "__ray_ready__":
+                method = _ready
+            elif name == "__ray_call__":
+                method = self._call_with_instance
+            elif name == "__ray_terminate__":
+                method = self._terminate
+            else:
+                method = getattr(self._instance, name)
+            self._methods[name] = method
+        return method
+
+    def _call_with_instance(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return function(self._instance, *args, **kwargs)
+
+    def _terminate(self) -> None:
+        # Imported here: the executor imports this module when it becomes an actor.
+        from core.worker.executor import ActorExit
+
+        raise ActorExit
+
+    def display_name(self, call: peer.Call) -> str:
+        """Return what people should see as the name of a call."""
+        if call.extra is not None and call.extra.name:
+            return call.extra.name
+        return f"{self.spec.class_name}.{call.method}"
+
+    def _group(self, call: peer.Call) -> str:
+        if call.extra is not None and call.extra.group:
+            return call.extra.group
+        return self._group_of.get(call.method, "")
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def takes(self, connection: Connection, call: peer.Call) -> bool:
+        """Take a call that does not go through the main loop's queue (under the lock)."""
+        if self.mode == "threaded":
+            pool = self._pool(self._group(call))
+            future = pool.submit(self._run_in_thread, connection, call)
+            self._queued[call.task] = (future, connection, call)
+            return True
+        if self.mode == "asyncio":
+            assert self._loop is not None
+            running = Running(call.task, self.display_name(call), 2, connection, call.extra)
+            self._executor.active[call.task] = running
+            # Messages are handled by the loop's own thread, which keeps the reading role.
+            self._loop.call_soon(self._spawn, running, call)
+            return True
+        return False
+
+    def _pool(self, group: str) -> concurrent.futures.ThreadPoolExecutor:
+        pool = self._pools.get(group)
+        if pool is None:
+            size = self._groups.get(group, 0) or max(1, self._options.max_concurrency)
+            pool = self._pools[group] = concurrent.futures.ThreadPoolExecutor(size, f"skate-{group or 'default'}")
+        return pool
+
+    def _run_in_thread(self, connection: Connection, call: peer.Call) -> None:
+        # Imported here: the executor imports this module when it becomes an actor.
+        from core.worker.executor import ActorExit
+
+        executor = self._executor
+        running = Running(call.task, self.display_name(call), 2, connection, call.extra)
+        with self._rt.lock:
+            self._queued.pop(call.task, None)
+            executor.active[call.task] = running
+        token = running_module.begin(running)
+        started = time.perf_counter()
+        try:
+            method = self.method(call.method)
+            args, kwargs = executor.outcomes.arguments(call.task, call.args, call.extra)
+            running.in_user_code = True
+            value = method(*args, **kwargs)
+            del args, kwargs
+            if call.extra is not None and call.extra.returns < 0:
+                executor.producers.run(running, value)
+            else:
+                running.in_user_code = False
+                if running.cancelled:
+                    raise KeyboardInterrupt
+                executor.outcomes.send_value(running, value, int((time.perf_counter() - started) * 1e6))
+            del value
+        except ActorExit:
+            executor.announce_exit("exit_actor() was called")
+            executor.leave(0)
+        except SystemExit as request:
+            executor._system_exit(request)
+        except BaseException as error:  # user code raises what it likes; the caller gets it
+            running.in_user_code = False
+            executor._fail(running, error, int((time.perf_counter() - started) * 1e6))
+        finally:
+            executor.active.pop(call.task, None)
+            running_module.current.reset(token)
+        if refs.dropped:
+            with self._rt.lock:
+                self._rt.drain()
+
+    def cancel_queued(self, task: bytes) -> bool:
+        """Cancel a call that no thread has taken yet (under the lock)."""
+        queued = self._queued.get(task)
+        if queued is None or not queued[0].cancel():
+            return False
+        del self._queued[task]
+        self._executor.outcomes.send_cancelled(queued[1], task, self.display_name(queued[2]))
+        return True
+
+    def interrupt_thread(self, running: Running) -> None:
+        """Raise KeyboardInterrupt in a pool thread that runs a cancelled call, at its next bytecode."""
+        if running.in_user_code and running.thread:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(running.thread), ctypes.py_object(KeyboardInterrupt)
+            )
+
+    # -- asyncio ----------------------------------------------------------------------------------------------------
+
+    def _spawn(self, running: Running, call: peer.Call) -> None:
+        assert self._loop is not None
+        task = self._loop.create_task(self._run_coroutine(running, call))
+        running.coroutine = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if running.cancelled:
+            task.cancel()
+
+    async def _run_coroutine(self, running: Running, call: peer.Call) -> None:
+        limit = self._limit(self._group(call))
+        try:
+            if limit.locked():
+                async with limit:
+                    await self._run_limited(running, call)
+            else:
+                # Nobody waits, so nothing can come between the look and the taking: no await in acquire().
+                await limit.acquire()
+                try:
+                    await self._run_limited(running, call)
+                finally:
+                    limit.release()
+        except asyncio.CancelledError as error:
+            self._executor.outcomes.send_error(running, error if not running.cancelled else KeyboardInterrupt(), 0)
+        finally:
+            self._executor.active.pop(call.task, None)
+
+    async def _run_limited(self, running: Running, call: peer.Call) -> None:
+        # Imported here: the executor imports this module when it becomes an actor.
+        from core.worker.executor import ActorExit
+
+        executor = self._executor
+        running_module.begin(running)
+        started = time.perf_counter()
+        try:
+            method = self.method(call.method)
+            args, kwargs = executor.outcomes.arguments(call.task, call.args, call.extra)
+            running.in_user_code = True
+            value = method(*args, **kwargs)
+            del args, kwargs
+            if inspect.iscoroutine(value):
+                value = await value
+            running.in_user_code = False
+            if call.extra is not None and call.extra.returns < 0:
+                if inspect.isasyncgen(value):
+                    await executor.producers.run_async(running, value)
+                else:
+                    executor.producers.run(running, value)
+            else:
+                executor.outcomes.send_value(running, value, int((time.perf_counter() - started) * 1e6))
+                self._flush_soon()
+        except ActorExit:
+            executor.announce_exit("exit_actor() was called")
+            executor.leave(0)
+        except SystemExit as request:
+            executor._system_exit(request)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # user code raises what it likes; the caller gets it
+            running.in_user_code = False
+            executor._fail(running, error, int((time.perf_counter() - started) * 1e6))
+
+    def _limit(self, group: str) -> asyncio.Semaphore:
+        limit = self._limits.get(group)
+        if limit is None:
+            size = self._groups.get(group, 0) or self._options.max_concurrency or ASYNC_CONCURRENCY
+            limit = self._limits[group] = asyncio.Semaphore(size)
+        return limit
+
+    def _flush_soon(self) -> None:
+        """Send the results of one turn of the loop together."""
+        if not self._flushing:
+            self._flushing = True
+            assert self._loop is not None
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        with self._rt.lock:
+            self._rt.reactor.flush_dirty()
+
+    def cancel_coroutine(self, running: Running) -> None:
+        """Cancel an async call (any thread)."""
+        assert self._loop is not None
+        if running.coroutine is not None:
+            self._loop.call_soon_threadsafe(running.coroutine.cancel)
+
+    def idle(self) -> bool:
+        """Tell whether results should be sent at once: not while an asyncio turn collects them."""
+        return self.mode != "asyncio"
+
+    # -- serving ----------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Take over the main thread if the actor runs on asyncio; else return to the executor's loop."""
+        if self.mode == "ordered":
+            return
+        executor = self._executor
+        if self.mode == "threaded":
+            with self._rt.lock:
+                queued, executor.queue = list(executor.queue), type(executor.queue)()
+                for connection, message in queued:
+                    if type(message) is peer.Call:
+                        self.takes(connection, message)
+                    else:
+                        executor.queue.append((connection, message))
+            return
+        assert self._loop is not None
+        loop = self._loop
+        with self._rt.lock:
+            queued, executor.queue = list(executor.queue), type(executor.queue)()
+            for connection, message in queued:
+                if type(message) is peer.Call:
+                    self.takes(connection, message)
+                else:
+                    executor.queue.append((connection, message))
+        self._rt.reactor.run_in_loop(loop, self._turn, HOUSEKEEPING)
+
+    def _turn(self) -> None:
+        """After each reading: look for orders from the node."""
+        executor = self._executor
+        while executor.queue:
+            _, message = executor.queue.popleft()
+            if type(message) is from_node.EndActor:
+                self._ending = True
+                assert self._loop is not None
+                self._loop.create_task(self._finish_async())
+            elif type(message) is from_node.Exit:
+                executor.leave(0)
+
+    async def _finish_async(self) -> None:
+        me = asyncio.current_task()
+        while tasks := [task for task in self._tasks if task is not me]:
+            await asyncio.wait(tasks)
+        self._flush()
+        self._executor.leave(0)
+
+    def finish(self) -> None:
+        """Let the calls at hand end (threaded actors; ordered ones have none left when this is called)."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=True)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the runtime context tells of the actor."""
+        return {
+            "actor_id": self.spec.actor_id.hex(),
+            "actor_name": self.spec.name,
+            "was_reconstructed": self.restarts > 0,
+            "assigned_resources": {name: amount / RESOURCE_UNIT for name, amount in self.spec.held},
+            "placement_group_id": self.spec.placement.strategy.placement_group.hex() or None,
+            "capture_child_tasks": self.spec.placement.strategy.capture_child_tasks,
+        }
+
+
+def _ready() -> bool:
+    return True

@@ -1,0 +1,36 @@
+"""Entry of a worker process, called by the zygote in the forked child."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from core import current
+from core.engine.native import NativeEngine
+from core.protocol import to_node
+from core.protocol.zygote import WorkerStart
+from core.runtime.runtime import Runtime
+from core.protocol import VERSION
+from core.worker.executor import Executor
+
+
+def run(start: WorkerStart) -> NoReturn:
+    """Join the session and run tasks until told to leave. Never returns.
+
+    Args:
+        start: what the zygote was told of this worker.
+    """
+    try:
+        executor = Executor(start)
+        hello = to_node.Hello(VERSION, start.address, "worker", os.getpid(), start.token)
+        runtime = Runtime(Path(start.session_dir), hello, executor)
+        runtime.default_env = start.runtime_env
+        executor.attach(runtime)
+        current.set_engine(NativeEngine(runtime))
+        runtime.start()
+        executor.run()
+    except BaseException:  # the process's outermost shell: whatever it was, the log says it
+        traceback.print_exc()
+        os._exit(1)

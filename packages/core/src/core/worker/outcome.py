@@ -1,0 +1,205 @@
+"""From what user code returned or raised to the message for the caller."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from core import exceptions, ids, remote_errors
+from core.protocol import peer
+from core.protocol.peer import Extra
+from core.refs import ObjectRef
+from core.runtime import causes
+from core.runtime.connection import Connection
+from core.runtime.packing import unpicklable_error
+from core.serialization import Parts, loads
+from core.worker.running import Running
+
+if TYPE_CHECKING:
+    from core.runtime.runtime import Runtime
+
+#: Results are held back for company at most this long while more work waits, in seconds.
+LINGER = 0.001
+BATCH = 64
+
+
+class Outcomes:
+    """Loads arguments and sends results, for one worker."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._rt = runtime
+
+    def arguments(self, task: bytes, blob: bytes, extra: Extra | None) -> tuple[Any, dict[str, Any]]:
+        """Return the positional and keyword arguments of a task.
+
+        Raises:
+            Whatever unpickling raises.
+        """
+        if extra is not None and extra.args_stored:
+            return self._with_dependencies(self._stored(task + ids.ARGUMENTS_INDEX), extra)
+        loaded = loads(blob) if blob else ()
+        if extra is not None and extra.dependencies:
+            return self._with_dependencies(loaded, extra)
+        if type(loaded) is tuple:
+            return loaded, {}
+        return loaded[0], loaded[1]
+
+    def _with_dependencies(self, loaded: Any, extra: Extra) -> tuple[Any, dict[str, Any]]:
+        args, kwargs = (loaded, {}) if type(loaded) is tuple else loaded
+        if extra.dependencies:
+            positional = list(args)
+            for dependency in extra.dependencies:
+                value = self._dependency(dependency)
+                if dependency.name:
+                    kwargs[dependency.name] = value
+                else:
+                    positional[dependency.index] = value
+            args = positional
+        return args, kwargs
+
+    def _dependency(self, dependency: peer.Dependency) -> Any:
+        value = dependency.value
+        if value.kind == "i":
+            return loads(value.data)
+        if value.kind == "e":
+            raise remote_errors.unpack_error(value.data)
+        return self._stored(dependency.object_id)
+
+    def _stored(self, object_id: bytes) -> Any:
+        """Read an object from the store; its pin ends with the last view of it."""
+        rt = self._rt
+        view = rt.store.read(object_id)
+        if view is None:
+            return rt.get_lost(object_id)
+        value = loads(view)
+        del view
+        if object_id not in rt.table.entries:
+            rt.store.forget(object_id)
+        return value
+
+    # -- results ----------------------------------------------------------------------------------------------------
+
+    def send_value(self, running: Running, value: Any, micros: int, *, exiting: bool = False) -> None:
+        """Send what user code returned."""
+        extra = running.extra
+        returns = 1 if extra is None else extra.returns
+        if returns != 1:
+            self._send_several(running, value, returns, micros, exiting)
+            return
+        if type(value) is ObjectRef and value is not None:
+            pass  # a reference is a value like any other: it travels inside the result
+        data, contained = self._pack(running, value)
+        if type(data) is bytes and not contained and not exiting:
+            self._send(running.connection, peer.Result(running.task, data, micros))
+        else:
+            self._send_results(running, [(data, contained)], micros, exiting)
+
+    def _pack(self, running: Running, value: Any) -> tuple[bytes | Parts, tuple[bytes, ...]]:
+        try:
+            return self._rt.packer.value(value)
+        except exceptions.RayError:
+            raise
+        except Exception as error:  # user code: reducers raise what they like
+            raise unpicklable_error(f"return value of {running.name}", value, error) from error
+
+    def _send_several(self, running: Running, value: Any, returns: int, micros: int, exiting: bool) -> None:
+        if returns == 0:
+            self._send_results(running, [], micros, exiting)
+            return
+        try:
+            values = list(value)
+        except TypeError:
+            raise ValueError(
+                f"{running.name} must return {returns} values (num_returns={returns}), got {type(value).__name__}"
+            ) from None
+        if len(values) != returns:
+            raise ValueError(f"Task returned {len(values)} objects, but num_returns={returns} ({running.name})")
+        self._send_results(running, [self._pack(running, one) for one in values], micros, exiting)
+
+    def value(self, object_id: bytes, data: bytes | Parts, contained: tuple[bytes, ...]) -> peer.Value:
+        """Return the message form of a packed value, storing it if it is large.
+
+        Raises:
+            ObjectStoreFullError, OutOfDiskError: there is no room for it.
+        """
+        if type(data) is bytes:
+            return peer.Value("i", data, 0, contained)
+        assert type(data) is Parts
+        self._rt.store_value(object_id, data)
+        return peer.Value("s", b"", data.nbytes, contained)
+
+    def _send_results(
+        self, running: Running, packed: list[tuple[bytes | Parts, tuple[bytes, ...]]], micros: int, exiting: bool
+    ) -> None:
+        task = running.task
+        values = tuple(
+            self.value(ids.object_id(task, index), data, contained) for index, (data, contained) in enumerate(packed)
+        )
+        everything = tuple(inner for value in values for inner in value.contained)
+        with self._rt.lock:
+            if everything:
+                self._rt.hand_over(running.connection.address, task, everything)
+            self._rt.announce()
+        self._send(running.connection, peer.Results(task, values, micros, exiting=exiting))
+
+    def send_item(self, running: Running, index: int, value: Any) -> None:
+        """Send one item of a stream."""
+        object_id = ids.object_id(running.task, index + 1)
+        data, contained = self._pack(running, value)
+        message = self.value(object_id, data, contained)
+        with self._rt.lock:
+            if contained:
+                # Kept until the process or the caller ends: streams have no answer per item.
+                self._rt.hand_over(running.connection.address, object_id, contained)
+            if message.kind == "s":
+                self._rt.announce()
+        self._send(running.connection, peer.Item(running.task, index, message))
+
+    def send_item_error(self, running: Running, index: int, error: BaseException) -> None:
+        """Send the error that ends a stream as its last item."""
+        value = peer.Value("e", self.error_blob(running, error))
+        self._send(running.connection, peer.Item(running.task, index, value))
+
+    def send_end(self, running: Running, count: int, micros: int) -> None:
+        """End a stream of ``count`` items."""
+        self._send(running.connection, peer.Results(running.task, (), micros, items=count), flush=True)
+
+    def error_blob(self, running: Running, error: BaseException) -> bytes:
+        """Return the blob of an error for the caller."""
+        if isinstance(error, KeyboardInterrupt) or (running.cancelled and not isinstance(error, Exception)):
+            return causes.cancelled(running.task, running.name)
+        return remote_errors.pack_error(error, running.name, pid=os.getpid())
+
+    def send_error(self, running: Running, error: BaseException, micros: int) -> None:
+        """Send what user code raised."""
+        cancelled = running.cancelled or isinstance(error, KeyboardInterrupt)
+        blob = causes.cancelled(running.task, running.name) if cancelled else self.error_blob(running, error)
+        value = peer.Value("e", blob)
+        self._send(
+            running.connection,
+            peer.Results(running.task, (value,), micros, failed=True, retry=not cancelled),
+            flush=True,
+        )
+
+    def send_cancelled(self, connection: Connection, task: bytes, name: str) -> None:
+        """Tell that a queued task will not run because it was cancelled."""
+        value = peer.Value("e", causes.cancelled(task, name))
+        self._send(connection, peer.Results(task, (value,), failed=True), flush=True)
+
+    def _send(self, connection: Connection, message: Any, flush: bool = False) -> None:
+        rt = self._rt
+        with rt.lock:
+            if connection.closed:
+                return
+            if not rt.borrowing.quiet and not rt.borrowing.settled(connection.address):
+                rt.borrowing.when_settled(lambda: self._send(connection, message, True))
+                rt.reactor.flush_dirty()
+                return
+            connection.out.append(message)
+            now = time.monotonic()
+            if flush or rt.inbox.idle() or now - connection.flushed_at > LINGER or len(connection.out) >= BATCH:
+                rt.reactor.flush(connection, now)
+            else:
+                rt.reactor.dirty.add(connection)
+                rt.reactor.queued()

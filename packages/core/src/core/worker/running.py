@@ -1,0 +1,41 @@
+"""What a worker is running: the answers of ``get_runtime_context()`` and the target of cancellation."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from typing import Any
+
+from msgspec import Struct
+
+from core.protocol.peer import Extra
+
+
+class Running(Struct, eq=False):
+    """One task or actor call in execution."""
+
+    task: bytes
+    name: str
+    #: nesting depth of what it submits
+    depth: int
+    connection: Any
+    extra: Extra | None = None
+    #: name of the function itself, where ``name`` is the user's own
+    function: str = ""
+    cancelled: bool = False
+    #: identifier of the thread that runs it
+    thread: int = 0
+    #: asyncio.Task of an async method
+    coroutine: Any = None
+    #: user code is on the stack: the only time an interrupt may be raised
+    in_user_code: bool = False
+
+
+#: What the current thread or coroutine runs.
+current: contextvars.ContextVar[Running | None] = contextvars.ContextVar("skate_running", default=None)
+
+
+def begin(running: Running) -> contextvars.Token[Running | None]:
+    """Make ``running`` what this thread or coroutine runs."""
+    running.thread = threading.get_ident()
+    return current.set(running)
