@@ -37,11 +37,14 @@ def deregister(cls: type) -> None:
     table.pop(cls, None)
 
 
-def reduce(obj: Any) -> tuple[Callable[..., Any], tuple[Any, Any]] | None:
-    """Return the pickle reduction of ``obj`` if its class is registered, else None (for ``reducer_override``)."""
+def reduce(obj: Any) -> Any:
+    """Return the pickle reduction of ``obj``, ``NotImplemented`` if its class is not registered.
+
+    That is what ``Pickler.reducer_override`` may return.
+    """
     functions = table.get(type(obj))
     if functions is None:
-        return None
+        return NotImplemented
     serializer, deserializer = functions
     return reconstruct, (deserializer, serializer(obj))
 

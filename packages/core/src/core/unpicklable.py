@@ -172,7 +172,7 @@ class _ProbePickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined,unus
         if isinstance(obj, self._opaque):
             return _nothing, ()
         custom = custom_serializers.reduce(obj)
-        return custom if custom is not None else super().reducer_override(obj)
+        return super().reducer_override(obj) if custom is NotImplemented else custom
 
 
 def _out_of_band(buffer: Any) -> None:
@@ -241,7 +241,7 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 def _parts_of_instance(obj: Any) -> Iterator[tuple[str, Any]]:
     reduction: Any = custom_serializers.reduce(obj)
-    if reduction is not None:
+    if reduction is not NotImplemented:
         yield "what its registered serializer returns", reduction[1][1]
         return
     reducer = cloudpickle.Pickler.dispatch_table.get(type(obj))
