@@ -35,7 +35,7 @@ check: $(call stamp,check) ## Lint, format check, types, room order: all that ne
 	@echo "==> ruff check" && $(PY) -m ruff check .
 	@echo "==> ruff format --check" && $(PY) -m ruff format --check .
 	@echo "==> mypy --strict" && $(PY) -m mypy
-	@echo "==> the public face is completely typed" && $(VENV)/bin/basedpyright --pythonpath $(PY) --verifytypes core --ignoreexternal
+	@echo "==> the public face is completely typed" && $(PY) .ci/public_types.py
 	@echo "==> room order" && $(VENV)/bin/lint-imports
 
 bench: $(call stamp,bench) ## Measure Skate against Ray, Dask and the standard library in one interleaved run
