@@ -26,10 +26,10 @@ def four_tasks(kind: Kind) -> Variant:
 
     def variant(system: System, meter: Meter) -> Mapping[str, float]:
         start = time.perf_counter()
-        session = system.open(_CPUS, {})
-        run(session, meter)
-        cold = time.perf_counter() - start
         try:
+            session = system.open(_CPUS, {})
+            run(session, meter)
+            cold = time.perf_counter() - start
             return {_COLD.name: cold, _WARM.name: float(run(session, meter))}  # type: ignore[arg-type]
         finally:
             system.close()
