@@ -75,8 +75,8 @@ $(call stamp,$(1)): | $(PY)
 	@mkdir -p $$(@D) && rm -f $$(@D)/$(1)-* && touch $$@
 endef
 
-$(eval $(call set-up,demo,examples/requirements.txt,Skate and what the examples need (under a minute, once)))
-$(eval $(call set-up,test,tests/requirements.txt,Skate and what the tests need, PyTorch among it (one to two minutes, once)))
+$(eval $(call set-up,demo,examples/requirements.txt,Skate and what the examples need (about a minute; once)))
+$(eval $(call set-up,test,tests/requirements.txt,Skate and what the tests need with PyTorch among it (one to two minutes; once)))
 $(eval $(call set-up,check,.ci/requirements.txt examples/requirements.txt,the checkers))
 $(eval $(call set-up,docs,docs/requirements.txt,what the documentation needs))
 $(eval $(call set-up,bench,benchmarks/requirements.txt,what the benchmarks compare with (Ray and Dask among it; once)))

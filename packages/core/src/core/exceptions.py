@@ -327,7 +327,7 @@ class ActorDiedError(RayActorError):
             message = _with_stderr(message, stderr_tail)
         super().__init__(actor_id, message, actor_init_failed)
         #: what ``__init__`` raised, if it did
-        self.cause = cause if isinstance(cause, RayTaskError) else None
+        self.cause: RayTaskError | None = cause if isinstance(cause, RayTaskError) else None
         self.class_name = class_name
         self.signal = signal
         self.exit_code = exit_code
@@ -352,7 +352,7 @@ class ActorUnavailableError(RayActorError):
             f"the actor {actor_id or ''} is unavailable: {error_message}. The call may or may not have been executed; "
             "set max_task_retries to have such calls retried.",
         )
-        self.reason = error_message
+        self.reason: str = error_message
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.reason, self.actor_id), self.__dict__)
@@ -412,7 +412,7 @@ class ObjectLostError(RayError):
     def __init__(self, object_ref_hex: str = "", reason: str = "") -> None:
         super().__init__(object_ref_hex, reason)
         self.object_ref_hex = object_ref_hex
-        self.reason = reason or self._default_reason
+        self.reason: str = reason or self._default_reason
 
     def __str__(self) -> str:
         return f"object {self.object_ref_hex} cannot be had: {self.reason}"

@@ -18,7 +18,7 @@ from core.option_checks import count, unknown_option
 from core.runtime_env import normalise_runtime_env
 from core.version import __version__
 
-logger = logging.getLogger("core")
+logger: logging.Logger = logging.getLogger("core")
 
 #: Chooses the engine where ``init`` does not: "native" or "inline".
 ENGINE_VARIABLE = "SKATE_ENGINE"
@@ -61,11 +61,11 @@ class RayContext(Mapping[str, Any]):
     """
 
     def __init__(self, address_info: Mapping[str, Any]) -> None:
-        self.address_info = dict(address_info)
+        self.address_info: dict[str, Any] = dict(address_info)
         self.dashboard_url: str | None = address_info.get("webui_url") or None
-        self.python_version = platform.python_version()
+        self.python_version: str = platform.python_version()
         #: version of Skate
-        self.ray_version = __version__
+        self.ray_version: str = __version__
 
     def __getitem__(self, key: str) -> Any:
         return self.address_info[key]

@@ -258,7 +258,7 @@ class Histogram(Metric):
                     f"Invalid `boundaries` argument at index {index}, {boundaries}. "
                     "Use positive values for the arguments."
                 )
-        self.boundaries = list(boundaries)
+        self.boundaries: list[float] = list(boundaries)
         super().__init__(name, description, tag_keys, _boundaries=tuple(sorted(boundaries)))
 
     def observe(self, value: float, tags: dict[str, str] | None = None) -> None:

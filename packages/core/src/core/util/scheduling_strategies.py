@@ -70,7 +70,7 @@ class In:
     """The label has one of these values."""
 
     def __init__(self, *values: str) -> None:
-        self.values = _label_values("In", values)
+        self.values: list[str] = _label_values("In", values)
 
     def __repr__(self) -> str:
         return f"In({', '.join(map(repr, self.values))})"
@@ -80,7 +80,7 @@ class NotIn:
     """The label has none of these values, or the node has no such label."""
 
     def __init__(self, *values: str) -> None:
-        self.values = _label_values("NotIn", values)
+        self.values: list[str] = _label_values("NotIn", values)
 
     def __repr__(self) -> str:
         return f"NotIn({', '.join(map(repr, self.values))})"
@@ -119,8 +119,8 @@ class NodeLabelSchedulingStrategy:
     """
 
     def __init__(self, hard: Mapping[str, LabelMatch] | None, *, soft: Mapping[str, LabelMatch] | None = None) -> None:
-        self.hard = _label_matches("hard", hard)
-        self.soft = _label_matches("soft", soft)
+        self.hard: dict[str, LabelMatch] = _label_matches("hard", hard)
+        self.soft: dict[str, LabelMatch] = _label_matches("soft", soft)
         if not self.hard and not self.soft:
             raise ValueError("The `hard` and `soft` parameter of NodeLabelSchedulingStrategy cannot both be empty.")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from core.refs import ObjectRef
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _Call = tuple[Callable[..., None], tuple[Any, ...]]
 

@@ -60,7 +60,7 @@ class Crew:
     def __init__(self, options: CrewOptions) -> None:
         self.options = options
         #: set when the crew was closed or terminated and all its workers are gone
-        self.finished = threading.Event()
+        self.finished: threading.Event = threading.Event()
         self._thread = SerialThread("pool")
         self._actor_class = core.remote(PoolWorker).options(**{"num_cpus": 1, **options.remote_args})
         self._backlog: deque[Job] = deque()
