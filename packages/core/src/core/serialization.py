@@ -91,9 +91,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle plus the classes registered with ``core.util.register_serializer``."""
 
     def reducer_override(self, obj: Any) -> Any:
-        custom = custom_serializers.reduce(obj)
-        if custom is not NotImplemented:
-            return custom
+        if type(obj) in custom_serializers.table:
+            return custom_serializers.reduce(obj)
         return super().reducer_override(obj)
 
 
