@@ -331,13 +331,20 @@ class Actors:
 
     def _send(self, connection: Connection, task: Task) -> None:
         extra = None
-        if task.dependencies or task.returns != 1 or task.args_stored or task.attempt or task.options.given:
+        options: MethodOptions = task.options
+        if (
+            task.dependencies
+            or task.returns != 1
+            or task.args_stored
+            or task.attempt
+            or options.concurrency_group
+            or options.name
+        ):
             for object_id, _, _ in task.dependencies:
                 entry = self._entries[object_id]
                 if entry.state == FAILED:
                     self._rt.finish_failed(task, entry.data)
                     return
-            options: MethodOptions = task.options
             extra = peer.Extra(
                 task.returns,
                 task.attempt,
