@@ -421,14 +421,13 @@ class Directory:
                 stored.refused |= stored.id not in idle
                 if not stored.asked:
                     self._all_answered(stored)
-            elif not stored.gone:
-                self._release_if_unused(stored)  # a late answer
+            self._release_if_unused(stored)  # that may have been the last pin
 
     def _all_answered(self, stored: StoredObject) -> None:
         self._rest(stored)
         if stored.freed and not stored.pins:
-            self._release_if_unused(stored)
-        elif stored.refused or stored.holders():
+            return
+        if stored.refused or stored.holders():
             stored.busy_until = self._now + BUSY_SECONDS
         elif self.disk_bad_until <= self._now:
             self._spill(stored)

@@ -249,6 +249,11 @@ class StoreClient:
             with self._lock:
                 self._flush()
 
+    @property
+    def has_released(self) -> bool:
+        """Whether :meth:`drain_released` has something to do."""
+        return bool(self._released)
+
     def drain_released(self) -> None:
         """Take notice of views that died. Costs nothing when none did; call it often."""
         while self._released:
