@@ -1,9 +1,19 @@
-"""What programs build on top of tasks and actors (``ray.util``). Every name here is imported on first use."""
+"""What programs build on top of tasks and actors (``ray.util``). Names are imported on first use."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+# Not lazy: the function has its module's name. Imported here, before anyone can import the module, the function is
+# bound last and stays; a later ``from core.util.placement_group import ...`` no longer changes the binding.
+from core.util.placement_group import (
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
 if TYPE_CHECKING:
     from core.util import joblib, metrics, multiprocessing, queue, scheduling_strategies, state
@@ -14,13 +24,6 @@ if TYPE_CHECKING:
     from core.util.debug import log_once
     from core.util.executor import Executor, SkateExecutor
     from core.util.nodes import get_node_ip_address
-    from core.util.placement_group import (
-        get_current_placement_group,
-        get_placement_group,
-        placement_group,
-        placement_group_table,
-        remove_placement_group,
-    )
     from core.util.queue import Queue
     from core.util.serialization import deregister_serializer, register_serializer
 
@@ -60,17 +63,12 @@ _HOMES = {
     "SkateExecutor": "executor",
     "as_completed": "completion",
     "deregister_serializer": "serialization",
-    "get_current_placement_group": "placement_group",
     "get_node_ip_address": "nodes",
-    "get_placement_group": "placement_group",
     "inspect_serializability": "check_serialize",
     "list_named_actors": "actors",
     "log_once": "debug",
     "map_unordered": "completion",
-    "placement_group": "placement_group",
-    "placement_group_table": "placement_group",
     "register_serializer": "serialization",
-    "remove_placement_group": "placement_group",
 }
 
 
@@ -80,12 +78,9 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{home}")
-    # Importing core.util.placement_group binds the module to the name of its main function: bind the function.
-    for sibling, sibling_home in _HOMES.items():
-        if sibling_home == home:
-            globals()[sibling] = getattr(module, sibling)
-    return globals()[name]
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
