@@ -7,17 +7,19 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from core import specs
+from core.descriptors import ClassDescriptor, FunctionDescriptor
 from core.engine.inline.objects import ObjectTable, Outcome, StoredError, StoredValue, value_of
 from core.exceptions import RayError, RayTaskError, WorkerCrashedError
 from core.refs import ObjectRef
 from core.remote_errors import pack_error
 from core.runtime.packing import unpicklable_error
-from core.serialization import loads
+from core.serialization import dumps_code, loads
 
 
 class TaskContext(Struct):
@@ -56,7 +58,7 @@ class PackedCall:
             self._stored = objects.serialize((plain, named))
         except RayError:
             raise
-        except Exception as error:  # noqa: BLE001 - reducers of user classes raise what they like
+        except Exception as error:
             raise unpicklable_error(f"arguments of {what}", (args, kwargs), error) from error
 
     @property
@@ -114,7 +116,7 @@ def environment(env: specs.RuntimeEnv) -> Iterator[None]:
     if env == specs.RuntimeEnv():
         yield
         return
-    saved = dict(os.environ), list(sys.path), os.getcwd()
+    saved = dict(os.environ), list(sys.path), Path.cwd()
     os.environ.update(dict(env.env_vars))
     sys.path[:0] = [*env.py_modules, *([env.working_dir] if env.working_dir else [])]
     try:
@@ -187,5 +189,22 @@ def stored(objects: ObjectTable, value: Any, name: str) -> StoredValue:
         return objects.serialize(value)
     except RayError:
         raise
-    except Exception as error:  # noqa: BLE001 - reducers of user classes raise what they like
+    except Exception as error:
         raise unpicklable_error(f"return value of {name}", value, error) from error
+
+
+def local_copy(descriptor: FunctionDescriptor | ClassDescriptor, code: Any, what: str, session: bytes) -> Any:
+    """Return the session's copy of a function or class: what a worker process would have.
+
+    Raises:
+        TypeError: it cannot be pickled.
+    """
+    if descriptor.exported is None or descriptor.exported[0] != session:
+        try:
+            blob = dumps_code(code)
+        except RayError:
+            raise
+        except Exception as error:
+            raise unpicklable_error(what, code, error) from error
+        descriptor.exported = (session, loads(blob))
+    return descriptor.exported[1]

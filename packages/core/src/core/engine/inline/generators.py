@@ -12,7 +12,7 @@ from core.engine.inline.calls import TaskContext, failed, running, stored
 from core.engine.inline.objects import ObjectTable, Outcome, StoredError
 from core.refs import ObjectRef, ObjectRefGenerator
 
-#: Index of the object that is there when the generator has ended.
+#: Index of that object.
 _COMPLETED = 0xFFFFFFFF
 
 
@@ -41,11 +41,12 @@ class InlineStream:
         self._items: dict[int, ObjectRef[Any]] = {}
         self._produced = 0
         self._ended = False
-        self._completed_id = ids.object_id(context.task_id, _COMPLETED)
+        #: id of the object that is there when the generator has ended
+        self.completed_id = ids.object_id(context.task_id, _COMPLETED)
 
     def reference(self) -> ObjectRefGenerator[Any]:
         """Return what ``.remote()`` returns."""
-        return ObjectRefGenerator(self._context.task_id, self._objects.create(self._completed_id))
+        return ObjectRefGenerator(self._context.task_id, self._objects.create(self.completed_id))
 
     def take(self, index: int) -> ObjectRef[Any] | None:
         """Return the item at ``index``, None at the end; run the generator as far as need be."""
@@ -133,7 +134,7 @@ class InlineStream:
     def _end(self, outcome: Outcome) -> None:
         self._ended = True
         self._iterator = None
-        self._objects.settle(self._completed_id, outcome)
+        self._objects.settle(self.completed_id, outcome)
 
     def _close(self) -> None:
         iterator, self._iterator = self._iterator, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -199,3 +200,13 @@ def value_of(outcome: Outcome) -> Any:
     if isinstance(outcome, StoredError):
         raise outcome.to_raise()
     return loads(outcome.data)
+
+
+def resolve(future: concurrent.futures.Future[Any], outcome: Outcome) -> None:
+    """Give a future an object's outcome, unless the future was cancelled."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(outcome, StoredError):
+        future.set_exception(outcome.to_raise())
+    else:
+        future.set_result(loads(outcome.data))
