@@ -94,6 +94,12 @@ def _end_of_module() -> Iterator[None]:
 
 
 @pytest.fixture
+def check_nothing_held() -> Callable[[], None]:
+    """The check at the end of ``session``, for modules with a session of their own."""
+    return _check_nothing_held
+
+
+@pytest.fixture
 def session(request: pytest.FixtureRequest) -> Iterator[None]:
     """A session of four logical CPUs, shared by the tests of a module; afterwards nothing may be held.
 
