@@ -44,7 +44,7 @@ PAGES = [
 
 @pytest.mark.parametrize("page", sorted(PAGES), ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_programs_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    script = tmp_path / f"{page.stem.replace('-', '_')}.py"
+    script = tmp_path / f"program_{page.stem.replace('-', '_')}.py"  # a name that hides no module
     script.write_text(program(page))
     done = subprocess.run(
         [sys.executable, "-W", "error", script],
