@@ -5,10 +5,13 @@ It obeys the class name of the actor it becomes, so that tests can make it misbe
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 from typing import Any, NoReturn
 
 from core.protocol import VERSION, framing, from_node, to_node
@@ -50,7 +53,9 @@ def run(start: WorkerStart) -> NoReturn:
         message = peer.receive()
         if message is None or isinstance(message, from_node.Refused):
             os._exit(1)
-        if isinstance(message, from_node.StartActor):
+        if isinstance(message, from_node.Notice):
+            print(message.text, flush=True)
+        elif isinstance(message, from_node.StartActor):
             become(peer, message)
         elif isinstance(message, from_node.EndActor):
             peer.send(to_node.Exiting(message.reason))
@@ -64,16 +69,88 @@ def run(start: WorkerStart) -> NoReturn:
 
 
 def become(peer: Peer, message: from_node.StartActor) -> None:
+    """Become the actor; the name of its class says how."""
     spec = message.spec
+    misbehave = BEHAVIOURS.get(spec.class_name)
     if spec.class_name == "FailsInInit":
         peer.send(to_node.ActorInitFailed(spec.actor_id, b"pickled"))
         return
     if spec.class_name == "Exits":
         print("about to exit", file=sys.stderr)
         os._exit(7)
-    if spec.class_name == "Prints":
-        print("to stdout")
-        print("to stderr", file=sys.stderr, flush=True)
     peer.send(to_node.ActorReady(spec.actor_id))
-    if spec.class_name == "DiesOnce" and message.restarts == 0:
+    if misbehave is not None:
+        misbehave(peer, message)
+
+
+def prints(peer: Peer, message: from_node.StartActor) -> None:
+    print("to stdout")
+    print("to stderr", file=sys.stderr, flush=True)
+
+
+def dies_once(peer: Peer, message: from_node.StartActor) -> None:
+    if message.restarts == 0:
         os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def tells_its_environment(peer: Peer, message: from_node.StartActor) -> None:
+    descriptors = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+    print(
+        json.dumps(
+            {
+                "cwd": os.getcwd(),
+                "variable": os.environ.get("SKATE_TEST_VARIABLE"),
+                "path": sys.path[0],
+                "threads": os.environ.get("OMP_NUM_THREADS"),
+                # the listing itself needs one
+                "descriptors": [fd for fd in descriptors if fd not in (peer.sock.fileno(), *peer.fds)][:-1],
+                "stdin": sys.stdin.read(),
+                "sigint": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+                "numpy": "numpy" in sys.modules,
+            }
+        ),
+        flush=True,
+    )
+
+
+def floods(peer: Peer, message: from_node.StartActor) -> None:
+    piece = b"x" * 65536
+    for _ in range(800):
+        os.write(1, piece)
+    for _ in range(200):
+        os.write(1, b"line\n" * 10_000)
+    print("\nflood is over", flush=True)
+
+
+def grows(peer: Peer, message: from_node.StartActor) -> None:
+    hoard = []
+    while True:
+        hoard.append(bytearray(os.urandom(1024)) * (16 * 1024))
+        time.sleep(0.01)  # leaves the sampler time to see it; nothing waits for this
+
+
+def closes_everything(peer: Peer, message: from_node.StartActor) -> None:
+    os.closerange(0, 256)
+    signal.pause()
+
+
+def leaves_a_child(peer: Peer, message: from_node.StartActor) -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    print(f"child {child.pid}", flush=True)
+
+
+def stalls(peer: Peer, message: from_node.StartActor) -> None:
+    """Wait for the process whose address is in the actor's method table, and pass on what the daemon says of it."""
+    peer.send(to_node.Stall("a call", message.spec.methods or b"nobody------"))
+
+
+BEHAVIOURS = {
+    "Prints": prints,
+    "DiesOnce": dies_once,
+    "TellsItsEnvironment": tells_its_environment,
+    "Floods": floods,
+    "Grows": grows,
+    "ClosesEverything": closes_everything,
+    "LeavesAChild": leaves_a_child,
+    "Stalls": stalls,
+}

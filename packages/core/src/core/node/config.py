@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from core.specs import RESOURCE_UNIT
+
 #: Name of the daemon's socket in the session directory.
 SOCKET_NAME = "node.sock"
 
@@ -27,3 +29,9 @@ class NodeConfig(Struct, frozen=True):
     control_fd: int = -1
     #: descriptor of the locked session lock file; held open as long as the daemon or its zygote lives
     lock_fd: int = -1
+
+    @property
+    def node_resources(self) -> dict[str, int]:
+        """All that the node offers: the configured resources and one unit of each name that only this node has."""
+        own = (f"node:{self.node_ip}", "node:__internal_head__")
+        return {**self.resources, **dict.fromkeys(own, RESOURCE_UNIT)}

@@ -1,7 +1,7 @@
 """What workers print: read from their pipes, kept briefly for death causes, sent to the driver in batches.
 
 Memory stays bounded: an unfinished line is cut at :data:`MAX_LINE_BYTES`, and while the driver does not keep up,
-lines are dropped and counted. A pipe is always read, so a worker never blocks on printing.
+the oldest lines are dropped and counted. A pipe is always read, so a worker never blocks on printing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STDOUT, STDERR = 1, 2
 #: Lines of stderr kept per worker.
 TAIL_LINES = 20
 MAX_LINE_BYTES = 16 * 1024
-#: Lines that wait for the driver; further ones are dropped and counted.
+#: Lines that wait for the driver; when there are more, the oldest are dropped and counted.
 MAX_PENDING_LINES = 10_000
 _READ_BYTES = 64 * 1024
 
@@ -108,19 +108,21 @@ class LogBatch:
     """Lines for one driver that wait for the end of the loop's batch."""
 
     def __init__(self) -> None:
-        self._lines: list[LogLine] = []
+        self._lines: deque[LogLine] = deque()
         self._dropped = 0
 
     def add(self, pid: int, name: str, stream: int, texts: list[str]) -> None:
-        """Add lines; beyond the limit they are only counted."""
-        room = MAX_PENDING_LINES - len(self._lines)
-        self._lines += [LogLine(pid, name, stream, text) for text in texts[:room]]
-        self._dropped += max(0, len(texts) - room)
+        """Add lines; beyond the limit the oldest are dropped and counted."""
+        self._lines.extend(LogLine(pid, name, stream, text) for text in texts)
+        while len(self._lines) > MAX_PENDING_LINES:
+            self._lines.popleft()
+            self._dropped += 1
 
     def take(self) -> list[LogLine]:
-        """Return and forget what is there, with a line that tells how much was dropped."""
-        lines, self._lines = self._lines, []
+        """Return and forget what is there, after a line that tells how much was dropped."""
+        lines = list(self._lines)
+        self._lines.clear()
         if self._dropped:
-            lines.append(LogLine(0, "", STDERR, f"... {self._dropped} lines were dropped: they came too fast"))
+            lines.insert(0, LogLine(0, "", STDERR, f"... {self._dropped} lines were dropped: they came too fast"))
             self._dropped = 0
         return lines

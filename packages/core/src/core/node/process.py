@@ -48,3 +48,15 @@ def anonymous_bytes(pid: int) -> int:
     except (OSError, ValueError):
         return 0
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def reap_orphans(zygote: int) -> None:
+    """Reap descendants that came to this process when their worker died, but leave the zygote's status alone."""
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if found is None or found.si_pid == zygote:
+            return
+        os.waitpid(found.si_pid, os.WNOHANG)

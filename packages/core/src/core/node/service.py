@@ -15,22 +15,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from core import ids
 from core.node import queries
 from core.node.config import SOCKET_NAME, NodeConfig
 from core.node.connections import Connection, Server
-from core.node.logs import LogBatch
+from core.node.jobs import Job, new_job
 from core.node.loop import Loop
 from core.node.memory import MemoryMonitor
 from core.node.objects import ObjectService
+from core.node.process import reap_orphans
 from core.node.workers import WorkerProcess, WorkerProcesses
 from core.node.zygote_client import ZygoteClient
 from core.protocol import VERSION, from_node, to_node
 from core.protocol.records import DeathCause
 from core.protocol.zygote import Preload, WorkerStart
-from core.specs import RESOURCE_UNIT
 from core.state import actor_events as ac
 from core.state import scheduler_events as sc
 from core.state.actors import ActorTable
@@ -49,18 +47,6 @@ EXPLAIN_SECONDS = 1.0
 EXPLAIN_LINES = 3
 
 
-class Job(Struct, eq=False):
-    """A driver and what its workers start with; kept after its end for the sake of detached actors."""
-
-    job_id: bytes
-    address: bytes
-    namespace: str
-    sys_path: tuple[str, ...]
-    cwd: str
-    log_to_driver: bool
-    logs: LogBatch
-
-
 class NodeService:
     """All of the daemon's parts, wired.
 
@@ -77,9 +63,11 @@ class NodeService:
         self.zygote_pid = zygote.pid
         self._zygote = zygote
         self.loop = Loop()
-        self.scheduler = Scheduler(self.node_id, _node_resources(config), ids.new_address)
+        self.scheduler = Scheduler(self.node_id, config.node_resources, ids.new_address)
         self.actors = ActorTable()
         self.jobs: dict[bytes, Job] = {}
+        #: the first driver that is the process which started the daemon: the session ends with its connection
+        self._own_driver = b""
         self._waits = WaitGraph()
         self._server = Server(self.loop, listener, self._received, self._disconnected)
         self._processes = WorkerProcesses(
@@ -88,7 +76,7 @@ class NodeService:
         self.objects = ObjectService(
             Path(config.session_dir), config.object_store_bytes, self._server.send, self.loop.post
         )
-        self._memory = MemoryMonitor(self._killable, self._processes.kill)
+        self._memory = MemoryMonitor(self._killable, self._end)
         self._next_tick = 0.0
         self._handlers = self._message_handlers()
         self._performers = self._instruction_performers()
@@ -120,7 +108,7 @@ class NodeService:
         if self._next_tick <= now:
             self._next_tick = now + TICK_SECONDS
             self.objects.tick(now)
-            _reap_orphans(self.zygote_pid)
+            reap_orphans(self.zygote_pid)
         if self._memory.deadline <= now:
             self._memory.sample(now)
         if self.scheduler.deadline is not None and self.scheduler.deadline <= now:
@@ -241,7 +229,7 @@ class NodeService:
         if connection.kind == "worker":
             self._processes.disconnected(connection.address)
             return
-        if connection.pid == self.config.driver_pid:
+        if connection.address == self._own_driver:
             logger.info("the driver is gone: the session ends")
             self.loop.stop()
             return
@@ -261,6 +249,11 @@ class NodeService:
         job = self.jobs[process.job_id]
         if job.log_to_driver:
             job.logs.add(process.pid, process.name, stream, lines)
+
+    def _end(self, address: bytes, cause: DeathCause) -> None:
+        """End a worker at once; its lease may be given back before it is dead, but it is not granted again."""
+        self._schedule(sc.WorkerLeaving(address))
+        self._processes.kill(address, cause)
 
     def _killable(self) -> list[tuple[bytes, int]]:
         workers = self.scheduler.pool.workers.values()
@@ -320,7 +313,7 @@ class NodeService:
             problem = "" if process is not None else "not a worker that this daemon started"
             job = self.jobs[process.job_id] if process is not None else None
         else:
-            job = self._new_job(message) if not problem else None
+            job = self._add_job(message) if not problem else None
         if problem or job is None:
             connection.send(from_node.Refused(problem))
             connection.flush()
@@ -335,6 +328,8 @@ class NodeService:
         if message.kind == "worker":
             self._schedule(sc.WorkerReady(message.address, self._processes.by_address[message.address].pid))
             return
+        if not self._own_driver and connection.pid == self.config.driver_pid:
+            self._own_driver = message.address
         if message.preload:
             self._zygote.send(Preload(message.preload))
         self._schedule(sc.JobStarted(job.job_id))
@@ -348,19 +343,9 @@ class NodeService:
             return "another process has that address"
         return ""
 
-    def _new_job(self, message: to_node.Hello) -> Job:
-        job_id = (len(self.jobs) + 1).to_bytes(ids.JOB_ID_BYTES, "little")
-        namespace = message.namespace or _anonymous_namespace()
-        job = Job(
-            job_id,
-            message.address,
-            namespace,
-            tuple(message.sys_path),
-            message.cwd,
-            message.log_to_driver,
-            LogBatch(),
-        )
-        self.jobs[job_id] = job
+    def _add_job(self, message: to_node.Hello) -> Job:
+        job = new_job(len(self.jobs) + 1, message)
+        self.jobs[job.job_id] = job
         return job
 
     def _demand(self, connection: Connection, message: to_node.LeaseDemand) -> None:
@@ -412,7 +397,7 @@ class NodeService:
     def _kill_worker(self, connection: Connection, message: to_node.KillWorker) -> None:
         worker = self.scheduler.pool.workers.get(message.address)
         if worker is not None and worker.lease is not None and worker.lease.holder == connection.address:
-            self._processes.kill(message.address, DeathCause("killed", detail=message.reason, pid=worker.pid))
+            self._end(message.address, DeathCause("killed", detail=message.reason, pid=worker.pid))
 
     def _create_group(self, connection: Connection, message: to_node.CreatePlacementGroup) -> None:
         identifier = message.placement_group_id
@@ -472,29 +457,3 @@ _STORE_MESSAGES = (
     to_node.Unpin,
     to_node.EvictReply,
 )
-
-
-def _node_resources(config: NodeConfig) -> dict[str, int]:
-    return {
-        **config.resources,
-        f"node:{config.node_ip}": RESOURCE_UNIT,
-        "node:__internal_head__": RESOURCE_UNIT,
-    }
-
-
-def _anonymous_namespace() -> str:
-    """Return a fresh name in the shape of a UUID, Ray's default namespace."""
-    digits = os.urandom(16).hex()
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-
-
-def _reap_orphans(zygote: int) -> None:
-    """Reap descendants that came to this process when their worker died, but leave the zygote's status alone."""
-    while True:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        if found is None or found.si_pid == zygote:
-            return
-        os.waitpid(found.si_pid, os.WNOHANG)
