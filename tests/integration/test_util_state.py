@@ -37,6 +37,11 @@ class Other:
         return os.getpid()
 
 
+@core.remote
+def length(value: bytes) -> int:
+    return len(value)
+
+
 @pytest.mark.usefixtures("session")
 def test_actors_can_be_listed_filtered_and_summed_up() -> None:
     named = Greeter.options(name="known").remote()
@@ -62,6 +67,8 @@ def test_nodes_workers_objects_and_groups() -> None:
     assert pid in {worker.pid for worker in list_workers()}
     assert len(list_nodes()) == 1
     large = core.put(bytes(1_000_000))
+    # An object that no other process has read may not have been announced yet.
+    assert core.get(length.remote(large)) == 1_000_000
     wait_until(lambda: large.hex() in {row.object_id for row in list_objects()})
     assert summarize_objects()["total_size_bytes"] >= 1_000_000
     group = placement_group([{"CPU": 1}], name="listed")
