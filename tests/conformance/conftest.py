@@ -155,8 +155,8 @@ def tally(tmp_path: Path) -> Any:
 
 def _check_nothing_held() -> None:
     """Wait until all that the test took of the session's resources is back."""
-    from tests.conformance.target import ray
     from tests.conformance.rendezvous import wait_until
+    from tests.conformance.target import ray
 
     def all_back() -> bool:
         gc.collect()

@@ -29,5 +29,6 @@ def submodule(name: str) -> Any:
     """Import a module below the module under test: ``submodule("util.queue")`` is ``ray.util.queue``."""
     return importlib.import_module(f"{ray.__name__}.{name}")
 
+
 #: CPUs of the session that most tests share; logical ones, whatever the machine has.
 LOGICAL_CPUS = 4

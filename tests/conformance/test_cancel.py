@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from tests.conformance.target import LOGICAL_CPUS, ray
+
 from tests.conformance.rendezvous import Gate, Tally, wait_until
+from tests.conformance.target import LOGICAL_CPUS, ray
 
 pytestmark = [
     pytest.mark.usefixtures("session"),

@@ -11,6 +11,7 @@ import traceback
 from typing import Any
 
 import pytest
+
 from tests.conformance.target import ray
 
 pytestmark = pytest.mark.usefixtures("session")
@@ -49,7 +50,9 @@ def error_of(ref: Any) -> BaseException:
     return caught.value
 
 
-@pytest.mark.parametrize("kind", [ValueError, KeyError, ZeroDivisionError, OSError, AssertionError, NotImplementedError])
+@pytest.mark.parametrize(
+    "kind", [ValueError, KeyError, ZeroDivisionError, OSError, AssertionError, NotImplementedError]
+)
 def test_an_error_is_caught_by_its_own_class(kind: type[Exception]) -> None:
     with pytest.raises(kind, match="told so"):
         ray.get(fail.remote(kind("told so")))
@@ -248,6 +251,7 @@ def test_an_exception_group_is_caught_as_one() -> None:
     assert [type(one) for one in error.exceptions] == [ValueError, KeyError]
 
 
+@pytest.mark.needs_processes("in the driver's own thread it is the user's Ctrl-C")
 def test_keyboard_interrupt_raised_in_a_task_means_cancelled() -> None:
     @ray.remote
     def interrupted() -> None:

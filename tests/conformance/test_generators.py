@@ -1,5 +1,7 @@
 """Generators: items stream while the task runs; errors, backpressure, cancelling, async iteration."""
 
+# ruff: noqa: UP028 - Ray fails on `yield from` over anything but a generator, so the loops are spelt out here
+
 from __future__ import annotations
 
 import asyncio
@@ -202,10 +204,9 @@ def test_completed_is_ready_when_the_task_ended() -> None:
     assert ray.get(list(generator)) == [0, 1, 2]
 
 
-def test_completed_raises_the_error_of_the_task() -> None:
-    generator = count_then_fail.remote(1)
-    with pytest.raises(ValueError, match="generator failed"):
-        ray.get(generator.completed())
+def test_completed_is_ready_also_when_the_task_failed() -> None:
+    completed = count_then_fail.remote(1).completed()
+    assert ray.wait([completed], timeout=SOON) == ([completed], [])
 
 
 def test_a_generator_knows_when_it_is_finished() -> None:

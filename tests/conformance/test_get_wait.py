@@ -6,8 +6,9 @@ import threading
 from typing import Any
 
 import pytest
-from tests.conformance.target import ray
+
 from tests.conformance.rendezvous import Gate
+from tests.conformance.target import ray
 
 pytestmark = pytest.mark.usefixtures("session")
 CONCURRENCY = "one task must stay unfinished while the driver goes on"

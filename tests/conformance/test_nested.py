@@ -131,9 +131,7 @@ def test_threads_inside_an_actor_use_the_api() -> None:
     class Threaded:
         def run(self) -> list[int]:
             answers: list[int] = []
-            threads = [
-                threading.Thread(target=lambda i=i: answers.append(ray.get(echo.remote(i)))) for i in range(4)
-            ]
+            threads = [threading.Thread(target=lambda i=i: answers.append(ray.get(echo.remote(i)))) for i in range(4)]
             for thread in threads:
                 thread.start()
             for thread in threads:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.conformance.target import ray, submodule
 
 pytestmark = pytest.mark.usefixtures("session")

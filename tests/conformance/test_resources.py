@@ -209,16 +209,23 @@ def test_a_fraction_of_a_gpu_shows_that_gpu() -> None:
     assert len(ids) == 1
 
 
+@pytest.mark.needs_processes(HOLDING)
+def test_an_actor_that_asks_for_anything_holds_a_cpu_too() -> None:
+    actor = Actor.options(num_gpus=1).remote()
+    assert ray.get(actor.ready.remote())
+    wait_until(lambda: available("CPU") == 1.0 and available("GPU") == 1.0)
+
+
 @pytest.mark.needs_processes("two actors must hold GPUs")
 def test_gpu_actors_get_different_gpus() -> None:
-    actors = [Actor.options(num_gpus=1).remote() for _ in range(2)]
+    actors = [Actor.options(num_cpus=0, num_gpus=1).remote() for _ in range(2)]
     ids = ray.get([actor.gpu_ids.remote() for actor in actors])
     assert sorted(int(one) for (one,) in ids) == [0, 1]
 
 
 @pytest.mark.needs_processes("two actors must hold GPUs")
 def test_two_halves_share_one_gpu() -> None:
-    actors = [Actor.options(num_gpus=0.5).remote() for _ in range(4)]
+    actors = [Actor.options(num_cpus=0, num_gpus=0.5).remote() for _ in range(4)]
     ids = [int(one) for (one,) in ray.get([actor.gpu_ids.remote() for actor in actors])]
     assert sorted(ids) == [0, 0, 1, 1]
 

@@ -7,8 +7,9 @@ import signal
 from typing import Any
 
 import pytest
-from tests.conformance.target import ray
+
 from tests.conformance.rendezvous import Tally
+from tests.conformance.target import ray
 
 pytestmark = pytest.mark.usefixtures("session")
 WORKER_DIES = "the worker process ends"

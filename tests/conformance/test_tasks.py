@@ -8,8 +8,9 @@ import threading
 from typing import Any
 
 import pytest
-from tests.conformance.target import ray
+
 from tests.conformance.rendezvous import Gate, Tally, wait_until
+from tests.conformance.target import ray
 
 pytestmark = pytest.mark.usefixtures("session")
 
