@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 ARTICLE = sorted((EXAMPLES / "article").glob("*.py"))
 FLEET = EXAMPLES / "forecast_fleet.py"
+#: Seconds an example may take; the longest takes about twenty on two idle cores.
+LIMIT = 110
 
 FLEET_NEEDS = ("statsforecast", "sklearn", "matplotlib", "pyarrow", "joblib", "threadpoolctl")
 MISSING = [name for name in FLEET_NEEDS if importlib.util.find_spec(name) is None]
@@ -39,7 +41,7 @@ def run(script: Path, *arguments: object, cwd: Path) -> subprocess.CompletedProc
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=LIMIT,
     )
 
 
@@ -209,7 +211,7 @@ def test_a_panel_with_a_gap_is_refused(tmp_path: Path) -> None:
 def test_ctrl_c_ends_the_fleet_cleanly(tmp_path: Path) -> None:
     """Interrupted after its first progress line; that no process is left is what the leak check sees."""
     with subprocess.Popen(
-        [sys.executable, FLEET, "--out", tmp_path / "out"],
+        [sys.executable, FLEET, "--series", "20", "--out", tmp_path / "out"],
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -219,12 +221,12 @@ def test_ctrl_c_ends_the_fleet_cleanly(tmp_path: Path) -> None:
     ) as fleet:
         assert fleet.stdout is not None
         shown = ""
-        while " fits " not in shown.partition("= 3,552 fits")[2]:
+        while " fits " not in shown.partition("= 480 fits")[2]:
             line = fleet.stdout.readline()
             assert line, fleet.communicate()[1][-4000:]
             shown += line
         os.killpg(fleet.pid, signal.SIGINT)  # as a terminal does: to every process in the foreground
-        _, errors = fleet.communicate(timeout=30)
+        _, errors = fleet.communicate(timeout=LIMIT)
     assert fleet.returncode == 130, errors[-4000:]
     assert errors.strip() == "interrupted"
 
