@@ -8,7 +8,6 @@ again. Resource amounts become fixed-point integers (:mod:`core.specs`), so that
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -299,10 +298,7 @@ def _num_returns(given: Mapping[str, Any], is_generator: bool) -> int:
         return value
     if not is_generator:
         raise ValueError(f"num_returns={value!r} is for generator functions (with a yield) only")
-    if value == "dynamic":
-        warnings.warn("num_returns='dynamic' is deprecated; use 'streaming'", DeprecationWarning, stacklevel=5)
-        return DYNAMIC
-    return STREAMING
+    return DYNAMIC if value == "dynamic" else STREAMING
 
 
 def _retry_exceptions(given: Mapping[str, Any]) -> tuple[bool, ExceptionTypes | None]:

@@ -34,6 +34,29 @@ dropped: deque[bytes] = deque()
 _drop = dropped.append
 
 
+class _Identifier(bytes):
+    """An id as users see it: bytes, which have ``hex()`` already."""
+
+    def binary(self) -> bytes:
+        """Return the id as plain bytes."""
+        return bytes(self)
+
+    def is_nil(self) -> bool:
+        """Tell whether this is the id of nothing."""
+        return all(byte == 255 for byte in self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.hex()})"
+
+
+class TaskID(_Identifier):
+    """The id of a task, 24 bytes."""
+
+
+class JobID(_Identifier):
+    """The id of a job, 4 bytes."""
+
+
 class ObjectRef(Struct, Generic[T_co], frozen=True, gc=False):
     """A reference to a value that exists or will exist somewhere in the session (``ray.ObjectRef``).
 
@@ -58,13 +81,13 @@ class ObjectRef(Struct, Generic[T_co], frozen=True, gc=False):
         """Tell whether this is the nil reference."""
         return self.id == NIL_ID
 
-    def task_id(self) -> str:
-        """Return the id of the task that makes the object, as 48 hexadecimal digits."""
-        return ids.task_of(self.id).hex()
+    def task_id(self) -> TaskID:
+        """Return the id of the task that makes the object."""
+        return TaskID(ids.task_of(self.id))
 
-    def job_id(self) -> str:
-        """Return the id of the job that made the reference, as 8 hexadecimal digits."""
-        return self.id[20:24].hex()
+    def job_id(self) -> JobID:
+        """Return the id of the job that made the reference."""
+        return JobID(self.id[20:24])
 
     @classmethod
     def nil(cls) -> ObjectRef[Any]:

@@ -173,10 +173,10 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     Raises:
         ValueError: there is no such actor, or a name is empty.
     """
-    if not isinstance(name, str):
-        raise TypeError(f"the name of an actor is a str, got {type(name).__name__}")
     if not name:
         raise ValueError("get_actor() needs a name that is not empty")
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an actor is a str, got {type(name).__name__}")
     if namespace == "":
         raise ValueError("namespace must not be empty; leave it out for the session's")
     return (current.engine or current.require()).get_named_actor(name, namespace)

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from core import current
-from core.engine.base import Engine, InitConfig
+from core.descriptors import InitConfig
+from core.engine.base import Engine
 from core.option_checks import count, unknown_option
 from core.runtime_env import normalise_runtime_env
 from core.version import __version__

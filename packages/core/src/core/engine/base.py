@@ -10,45 +10,13 @@ from inside pickling. ``drop_generator`` may be called from a finaliser and must
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Sequence
 from typing import Any, Protocol
 
-from msgspec import Struct
-
-from core import specs
 from core.descriptors import ClassDescriptor, FunctionDescriptor, InitConfig, PlacementGroupState, RuntimeFacts
 from core.options import ActorOptions, TaskOptions
 from core.refs import ActorHandle, ActorToken, MethodInfo, ObjectRef, ObjectRefGenerator
 
 __all__ = ["ClassDescriptor", "Engine", "FunctionDescriptor", "InitConfig", "PlacementGroupState", "RuntimeFacts"]
-
-
-class InitConfig(Struct, frozen=True):
-    """What ``init`` was asked for, checked; None means the engine's default."""
-
-    #: CPUs that tasks may use; default: those this process may run on
-    num_cpus: float | None = None
-    #: default: what is detected
-    num_gpus: float | None = None
-    #: custom resources, natural units
-    resources: dict[str, float] = {}
-    #: bytes that tasks may ask for with the option ``memory``; default: a share of the machine's
-    memory: int | None = None
-    #: bytes of shared memory for objects
-    object_store_memory: int | None = None
-    #: where objects spill to when the store is full, "" for the session directory
-    object_spilling_directory: str = ""
-    #: parent of the session directory, "" for the system's default
-    temp_dir: str = ""
-    #: default: an anonymous one
-    namespace: str | None = None
-    runtime_env: specs.RuntimeEnv = specs.RuntimeEnv()
-    #: what workers print appears in the driver's output
-    log_to_driver: bool = True
-    #: level of the framework's own messages (``logging``'s numbers)
-    logging_level: int = 20
-    #: labels of the node
-    labels: dict[str, str] = {}
 
 
 class Engine(Protocol):
@@ -65,7 +33,7 @@ class Engine(Protocol):
 
     def put(self, value: Any) -> ObjectRef[Any]: ...
     def get_one(self, ref: ObjectRef[Any], timeout: float | None) -> Any: ...
-    def get_many(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]: ...
+    def get_many(self, refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any]: ...
     def wait(
         self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]: ...

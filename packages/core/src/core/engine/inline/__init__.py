@@ -18,7 +18,8 @@ program. Generators run when their items are asked for.
 
 from __future__ import annotations
 
-from core.engine.base import Engine, InitConfig
+from core.descriptors import InitConfig
+from core.engine.base import Engine
 from core.engine.inline.engine import InlineEngine
 
 

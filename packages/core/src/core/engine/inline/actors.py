@@ -21,9 +21,9 @@ from core.engine.inline.calls import (
     split,
 )
 from core.engine.inline.objects import ObjectTable, Outcome, StoredError
-from core.exceptions import ActorDiedError, RayTaskError, TaskCancelledError
+from core.exceptions import ActorDiedError, ActorHandleNotFoundError, RayTaskError, TaskCancelledError
 from core.options import ActorOptions
-from core.refs import MethodInfo
+from core.refs import ActorToken, MethodInfo, ObjectRef
 from core.remote_errors import unpack_error
 
 #: Calls at a time of an asyncio actor that does not say otherwise.
@@ -113,6 +113,20 @@ class InlineActor:
             "pid": os.getpid(),
             "restarts": self.restarts,
         }
+
+    def token(self, namespace: str, ref: ObjectRef[Any] | None) -> ActorToken:
+        """Return what handles of the actor share; ``ref`` counts them, None for those that do not keep it alive."""
+        return ActorToken(
+            actor_id=self.actor_id,
+            class_name=self.descriptor.name,
+            methods=self.descriptor.methods,
+            client=self,
+            ref=ref,
+            name=self.options.name,
+            namespace=self.options.namespace or namespace,
+            max_pending_calls=self.options.max_pending_calls,
+            is_async=self.descriptor.is_async,
+        )
 
     # life and death
 
@@ -233,6 +247,48 @@ class InlineActor:
             return [cancelled] * max(1, num_returns)
         except BaseException as error:  # noqa: BLE001 - user code raises what it likes
             return [failed(error, context.function_name)] * max(1, num_returns)
+
+
+class ActorRegistry:
+    """The actors of a session, dead ones too.
+
+    Args:
+        namespace: of actors that do not say otherwise.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self.by_id: dict[bytes, InlineActor] = {}
+
+    def add(self, actor: InlineActor) -> None:
+        """Register an actor."""
+        self.by_id[actor.actor_id] = actor
+
+    def of(self, token: ActorToken) -> InlineActor:
+        """Return the actor that a handle means.
+
+        Raises:
+            ActorHandleNotFoundError: the handle is of another session.
+        """
+        actor = self.by_id.get(token.actor_id)
+        if actor is None:
+            raise ActorHandleNotFoundError(f"actor {token.class_name} ({token.actor_id.hex()}) is not of this session")
+        return actor
+
+    def named(self, name: str, namespace: str) -> InlineActor | None:
+        """Return the living actor of a name."""
+        for actor in self.by_id.values():
+            if actor.death is None and self._name(actor) == (namespace, name):
+                return actor
+        return None
+
+    def names(self, all_namespaces: bool) -> list[tuple[str, str]]:
+        """Return (namespace, name) of the living named actors."""
+        named = [self._name(actor) for actor in self.by_id.values() if actor.options.name and actor.death is None]
+        return [(namespace, name) for namespace, name in named if all_namespaces or namespace == self._namespace]
+
+    def _name(self, actor: InlineActor) -> tuple[str, str]:
+        return actor.options.namespace or self._namespace, actor.options.name
 
 
 async def _settled(objects: ObjectTable, identifier: bytes) -> None:

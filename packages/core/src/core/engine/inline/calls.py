@@ -104,19 +104,21 @@ def running(objects: ObjectTable, context: TaskContext) -> Iterator[None]:
     """Inside, user code runs as the given task and in its environment."""
     token = current_task.set(context)
     try:
-        with objects.nothing_collected(), environment(context.runtime_env):
+        with objects.nothing_collected(), environment(context.runtime_env, context.gpu_ids):
             yield
     finally:
         current_task.reset(token)
 
 
 @contextmanager
-def environment(env: specs.RuntimeEnv) -> Iterator[None]:
+def environment(env: specs.RuntimeEnv, gpu_ids: list[int]) -> Iterator[None]:
     """Inside, the process has the variables, import path and directory of ``env``; afterwards its own again."""
-    if env == specs.RuntimeEnv():
+    if env == specs.RuntimeEnv() and not gpu_ids:
         yield
         return
     saved = dict(os.environ), list(sys.path), Path.cwd()
+    if gpu_ids:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpu_ids))
     os.environ.update(dict(env.env_vars))
     sys.path[:0] = [*env.py_modules, *([env.working_dir] if env.working_dir else [])]
     try:
@@ -135,7 +137,7 @@ def attempt(
 ) -> list[Outcome]:
     """Run user code, again if its error is to be retried; return one outcome per return value. Does not raise.
 
-    ``KeyboardInterrupt`` goes through: it comes from the user at the keyboard, who means the program.
+    ``KeyboardInterrupt`` goes through: in the driver's own thread it is the user's Ctrl-C.
     """
     tries = 0
     while True:

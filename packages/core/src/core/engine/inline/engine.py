@@ -7,12 +7,12 @@ import concurrent.futures
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from core import ids
-from core.descriptors import ClassDescriptor, FunctionDescriptor, PlacementGroupState, RuntimeFacts
-from core.engine.base import InitConfig
-from core.engine.inline.actors import InlineActor
+from core.descriptors import ClassDescriptor, FunctionDescriptor, InitConfig, PlacementGroupState, RuntimeFacts
+from core.engine.inline.actors import ActorRegistry, InlineActor
 from core.engine.inline.calls import (
     ActorExitRequest,
     PackedCall,
@@ -30,6 +30,8 @@ from core.engine.inline.session import InlineSession
 from core.exceptions import (
     ActorAlreadyExistsError,
     ActorHandleNotFoundError,
+    ActorPlacementGroupRemoved,
+    ActorUnschedulableError,
     PendingCallsLimitExceeded,
     RayError,
     TaskCancelledError,
@@ -53,7 +55,7 @@ class InlineEngine:
         self._objects = ObjectTable()
         self._accounts = Accounts(self._session.total_resources())
         self._groups = PlacementGroups(self._objects, self._accounts)
-        self._actors: dict[bytes, InlineActor] = {}
+        self._actors = ActorRegistry(self._session.namespace)
         self._streams: dict[bytes, InlineStream] = {}
         #: generators nobody holds any more; closed at the next step, because a finaliser must not run user code
         self._dropped_streams: deque[bytes] = deque()
@@ -104,7 +106,7 @@ class InlineEngine:
         self._finish_streams([ref])
         return value_of(self._objects.outcome(ref.id, timeout))
 
-    def get_many(self, refs: Sequence[ObjectRef[Any]], timeout: float | None) -> list[Any]:
+    def get_many(self, refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any]:
         self._tidy()
         self._finish_streams(refs)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -148,7 +150,12 @@ class InlineEngine:
         self._tidy()
         self._finish_streams([ref])
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self._objects.when_settled(ref.id, lambda outcome: resolve(future, outcome))
+
+        def settle(outcome: Outcome, _kept: ObjectRef[Any] = ref) -> None:
+            # Who awaits a temporary reference drops it at once; the object must stay until the future has it.
+            resolve(future, outcome)
+
+        self._objects.when_settled(ref.id, settle)
         return future
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -188,7 +195,7 @@ class InlineEngine:
         self._tidy()
         namespace = options.namespace or self._session.namespace
         if options.name:
-            living = self._named(options.name, namespace)
+            living = self._actors.named(options.name, namespace)
             if living is not None:
                 if options.get_if_exists:
                     return self._handle(living, None)
@@ -200,11 +207,11 @@ class InlineEngine:
         packed = PackedCall(self._objects, f"{cls.name}.__init__()", args, kwargs)
         task = self._session.next_task()
         actor = InlineActor(self._objects, ids.actor_id(task), cls, run, options, packed)
-        self._actors[actor.actor_id] = actor
+        self._actors.add(actor)
         ref = self._objects.create(ids.creation_object(actor.actor_id, self._session.job_id))
         self._objects.settle(ref.id, self._objects.serialize(None))
         self._accounts.take(options.held)
-        refused = self._refusal(options.placement, options.labels)
+        refused = self._refusal(options.placement, options.labels, ActorUnschedulableError, ActorPlacementGroupRemoved)
         if refused is None:
             actor.start(self._actor_context(actor, f"{cls.name}.__init__"))
         else:
@@ -215,9 +222,9 @@ class InlineEngine:
 
     def call_actor(self, token: ActorToken, method: MethodInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._tidy()
-        actor = self._actor(token)
+        actor = self._actors.of(token)
         packed = PackedCall(self._objects, f"{token.class_name}.{method.name}()", args, kwargs)
-        context = self._actor_context(actor, f"{token.class_name}.{method.name}", method.options.name or method.name)
+        context = self._actor_context(actor, f"{token.class_name}.{method.name}", method.options.name)
         call = actor.bind(method, packed)
         returned = method.options.num_returns
         if 0 <= token.max_pending_calls <= actor.pending and actor.loop_thread is not None:
@@ -249,7 +256,7 @@ class InlineEngine:
 
     def kill_actor(self, token: ActorToken, no_restart: bool) -> None:
         self._tidy()
-        actor = self._actor(token)
+        actor = self._actors.of(token)
         if actor.death is not None:
             return
         if not no_restart and actor.restart(self._actor_context(actor, f"{token.class_name}.__init__")):
@@ -258,7 +265,7 @@ class InlineEngine:
 
     def get_named_actor(self, name: str, namespace: str | None) -> ActorHandle[Any]:
         self._tidy()
-        actor = self._named(name, namespace or self._session.namespace)
+        actor = self._actors.named(name, namespace or self._session.namespace)
         if actor is None:
             raise ValueError(
                 f"there is no actor named {name!r} in namespace "
@@ -269,21 +276,14 @@ class InlineEngine:
 
     def list_named_actors(self, all_namespaces: bool) -> list[tuple[str, str]]:
         self._tidy()
-        names = [
-            (actor.options.namespace or self._session.namespace, actor.options.name)
-            for actor in self._actors.values()
-            if actor.options.name and actor.death is None
-        ]
-        return [
-            (namespace, name) for namespace, name in names if all_namespaces or namespace == self._session.namespace
-        ]
+        return self._actors.names(all_namespaces)
 
     def exit_actor(self) -> None:
         raise ActorExitRequest
 
     def current_actor(self) -> ActorHandle[Any] | None:
         context = current_task.get()
-        return self._handle(self._actors[context.actor_id], None) if context and context.actor_id else None
+        return self._handle(self._actors.by_id[context.actor_id], None) if context and context.actor_id else None
 
     def reduce_handle(self, token: ActorToken) -> tuple[Any, ...]:
         if token.ref is not None:
@@ -292,11 +292,11 @@ class InlineEngine:
 
     def restore_token(self, *state: Any) -> ActorToken:
         actor_id, counted = state
-        actor = self._actors.get(actor_id)
+        actor = self._actors.by_id.get(actor_id)
         if actor is None:
             raise ActorHandleNotFoundError(f"actor {actor_id.hex()} is not of this session")
         ref = self._objects.adopt(ids.creation_object(actor_id, self._session.job_id)) if counted else None
-        return self._token(actor, ref)
+        return actor.token(self._session.namespace, ref)
 
     # placement groups -------------------------------------------------------------------------------------------------
 
@@ -308,7 +308,7 @@ class InlineEngine:
 
     def remove_placement_group(self, placement_group_id: bytes) -> None:
         self._groups.remove(placement_group_id)
-        for actor in list(self._actors.values()):
+        for actor in list(self._actors.by_id.values()):
             if actor.options.placement.strategy.placement_group == placement_group_id:
                 self._end_actor(actor, "its placement group was removed")
 
@@ -328,21 +328,21 @@ class InlineEngine:
         if what == "session":
             return [self._session.describe()]
         if what == "actors":
-            return [actor.describe(self._session.namespace) for actor in self._actors.values()]
+            return [actor.describe(self._session.namespace) for actor in self._actors.by_id.values()]
         if what == "placement_groups":
             return [{"placement_group_id": identifier} for identifier in self._groups.identifiers()]
         return []
 
     def facts(self) -> RuntimeFacts:
         context = current_task.get()
-        actor = self._actors.get(context.actor_id) if context is not None else None
+        actor = self._actors.by_id.get(context.actor_id) if context is not None else None
         return self._session.facts(actor.options.name if actor else None, actor.restarts if actor else 0)
 
     def timeline(self) -> list[dict[str, Any]]:
         return self._session.events()
 
     def shutdown(self) -> None:
-        for actor in list(self._actors.values()):
+        for actor in list(self._actors.by_id.values()):
             self._end_actor(actor, "the session was shut down")
         self._session.close()
 
@@ -350,25 +350,35 @@ class InlineEngine:
 
     def _tidy(self) -> None:
         """Free what nobody refers to any more. User code may run: destructors and the ends of generators."""
-        while self._dropped_streams:
-            stream = self._streams.pop(self._dropped_streams.popleft(), None)
-            if stream is not None:
-                stream.close()
         for identifier in self._objects.drain():
-            actor = self._actors.get(_actor_of(identifier))
+            actor = self._actors.by_id.get(_actor_of(identifier))
             if actor is not None and not actor.options.detached:
                 self._out_of_scope(actor)
+        for _ in range(len(self._dropped_streams)):
+            task = self._dropped_streams.popleft()
+            stream = self._streams.get(task)
+            if stream is not None and self._objects.exists(stream.completed_id):
+                self._dropped_streams.append(task)  # somebody may still wait for its end
+            elif stream is not None:
+                del self._streams[task]
+                stream.close()
 
-    def _refusal(self, lease: LeaseSpec, labels: tuple[LabelConstraint, ...]) -> StoredError | None:
+    def _refusal(
+        self,
+        lease: LeaseSpec,
+        labels: tuple[LabelConstraint, ...],
+        unschedulable: type[RayError] = TaskUnschedulableError,
+        group_removed: type[RayError] = TaskPlacementGroupRemoved,
+    ) -> StoredError | None:
         """Return why the node can never run something, if so."""
         strategy = lease.strategy
         problem: RayError | None = None
         if strategy.kind == "node" and not strategy.soft and strategy.node_id != self._session.node_id:
-            problem = TaskUnschedulableError(f"there is no node {strategy.node_id.hex()} (and soft=False)")
+            problem = unschedulable(f"there is no node {strategy.node_id.hex()} (and soft=False)")
         elif strategy.placement_group and self._groups.removed(strategy.placement_group):
-            problem = TaskPlacementGroupRemoved()
+            problem = group_removed()
         elif not all(constraint.allows(self._session.labels()) for constraint in labels):
-            problem = TaskUnschedulableError(f"no node has the labels asked for: {labels}")
+            problem = unschedulable(f"no node has the labels asked for: {labels}")
         return None if problem is None else failed(problem, "scheduling")
 
     def _settled(self, returns: list[ObjectRef[Any]], outcomes: list[Outcome], num_returns: int) -> Any:
@@ -397,7 +407,10 @@ class InlineEngine:
             return call()
 
         loop = actor.loop_thread.loop if actor is not None and actor.loop_thread is not None else None
-        stream = InlineStream(self._objects, context, start, loop)
+        if actor is not None:
+            actor.pending += 1
+        on_end = None if actor is None else partial(self._call_ended, actor)
+        stream = InlineStream(self._objects, context, start, loop, on_end)
         self._streams[context.task_id] = stream
         return stream.reference()
 
@@ -424,7 +437,6 @@ class InlineEngine:
         running = asyncio.run_coroutine_threadsafe(coroutine, actor.loop_thread.loop)
 
         def finished(done: concurrent.futures.Future[list[Outcome]]) -> None:
-            actor.pending -= 1
             if done.cancelled():
                 error = actor.death or failed(TaskCancelledError(context.task_id.hex()), context.function_name)
                 outcomes: list[Outcome] = [error] * len(identifiers)
@@ -432,28 +444,13 @@ class InlineEngine:
                 outcomes = done.result()
             for identifier, outcome in zip(identifiers, outcomes, strict=True):
                 self._objects.settle(identifier, outcome)
-            if actor.out_of_scope and not actor.pending:
-                self._end_actor(actor, "all handles to it are gone")
-            self._after_death(actor)
+            self._call_ended(actor)
 
         for identifier in identifiers:
             self._objects.on_cancel(identifier, lambda: _cancel_running(running, context))
         running.add_done_callback(finished)
 
     # actors' lives ----------------------------------------------------------------------------------------------------
-
-    def _actor(self, token: ActorToken) -> InlineActor:
-        actor = self._actors.get(token.actor_id)
-        if actor is None:
-            raise ActorHandleNotFoundError(f"actor {token.class_name} ({token.actor_id.hex()}) is not of this session")
-        return actor
-
-    def _named(self, name: str, namespace: str) -> InlineActor | None:
-        for actor in self._actors.values():
-            here = actor.options.namespace or self._session.namespace
-            if actor.options.name == name and here == namespace and actor.death is None:
-                return actor
-        return None
 
     def _actor_context(self, actor: InlineActor, function_name: str, name: str = "") -> TaskContext:
         options = actor.options
@@ -462,25 +459,18 @@ class InlineEngine:
         )
 
     def _handle(self, actor: InlineActor, ref: ObjectRef[Any] | None) -> ActorHandle[Any]:
-        return ActorHandle(self._token(actor, ref))
-
-    def _token(self, actor: InlineActor, ref: ObjectRef[Any] | None) -> ActorToken:
-        return ActorToken(
-            actor_id=actor.actor_id,
-            class_name=actor.descriptor.name,
-            methods=actor.descriptor.methods,
-            client=actor,
-            ref=ref,
-            name=actor.options.name,
-            namespace=actor.options.namespace or self._session.namespace,
-            max_pending_calls=actor.options.max_pending_calls,
-            is_async=actor.descriptor.is_async,
-        )
+        return ActorHandle(actor.token(self._session.namespace, ref))
 
     def _out_of_scope(self, actor: InlineActor) -> None:
         actor.out_of_scope = True
         if not actor.pending:
             self._end_actor(actor, "all handles to it are gone")
+
+    def _call_ended(self, actor: InlineActor) -> None:
+        actor.pending -= 1
+        if actor.out_of_scope and not actor.pending:
+            self._end_actor(actor, "all handles to it are gone")
+        self._after_death(actor)
 
     def _end_actor(self, actor: InlineActor, reason: str) -> None:
         actor.end(reason)

@@ -24,6 +24,7 @@ class InlineStream:
         context: the task it is.
         start: makes the generator; called at the first item.
         loop: the event loop of an asyncio actor that it has to run in.
+        on_end: called once when it has ended.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class InlineStream:
         context: TaskContext,
         start: Callable[[], Any],
         loop: asyncio.AbstractEventLoop | None = None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         self._objects = objects
         self._context = context
         self._start = start
         self._loop = loop
+        self._on_end = on_end
         self._iterator: Iterator[Any] | AsyncGenerator[Any, None] | None = None
         self._items: dict[int, ObjectRef[Any]] = {}
         self._produced = 0
@@ -79,7 +82,7 @@ class InlineStream:
         """Nobody will ask any more."""
         if not self._ended:
             self._close()
-            self._ended = True
+            self._end(self._objects.serialize(None))
 
     def _step(self) -> None:
         if self._loop is not None:
@@ -135,6 +138,8 @@ class InlineStream:
         self._ended = True
         self._iterator = None
         self._objects.settle(self.completed_id, outcome)
+        if self._on_end is not None:
+            self._on_end()
 
     def _close(self) -> None:
         iterator, self._iterator = self._iterator, None

@@ -150,6 +150,10 @@ class ObjectTable:
             assert entry.outcome is not None
             return entry.outcome
 
+    def exists(self, identifier: bytes) -> bool:
+        """Tell whether anybody refers to an object."""
+        return identifier in self._entries
+
     def settled(self, identifier: bytes) -> bool:
         """Tell whether an object has its outcome."""
         return self._entry(identifier).outcome is not None

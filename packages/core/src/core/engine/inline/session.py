@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core import ids, specs
-from core.descriptors import RuntimeFacts
-from core.engine.base import InitConfig
+from core.descriptors import InitConfig, RuntimeFacts
 from core.engine.inline.calls import TaskContext, current_task
 from core.specs import RESOURCE_UNIT, LeaseSpec, Resources
 
