@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from core import ids
 from core.node.objects import ObjectService
@@ -125,7 +125,7 @@ class StoreNode:
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> StoreNode:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

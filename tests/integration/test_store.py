@@ -43,7 +43,7 @@ def everything_is_free(node: StoreNode, *processes: StoreProcess) -> bool:
     return stats["objects"] == stats["spilled"] == 0
 
 
-# -- writing and reading ------------------------------------------------------------------------------------------------
+# -- writing and reading --
 
 
 def test_bytes_written_here_are_read_there(node: StoreNode) -> None:
@@ -97,7 +97,7 @@ def test_an_aborted_object_leaves_its_room(node: StoreNode) -> None:
     assert np.frombuffer(first, np.uint8).ctypes.data == np.frombuffer(again, np.uint8).ctypes.data
 
 
-# -- pins ---------------------------------------------------------------------------------------------------------------
+# -- pins --
 
 
 @pytest.mark.parametrize("make", ["view", "slice", "numpy", "numpy of a slice", "arrow"])
@@ -211,7 +211,7 @@ def test_made_again_after_its_owner_gave_up_the_lost_copy(node: StoreNode) -> No
     assert owner.store.read(made) == b"rebuilt"
 
 
-# -- blocks -------------------------------------------------------------------------------------------------------------
+# -- blocks --
 
 
 def test_an_array_made_in_the_store_becomes_an_object_without_a_copy(node: StoreNode) -> None:
@@ -263,7 +263,7 @@ def test_a_head_that_does_not_fit_is_refused(node: StoreNode, head: bytes, offse
         process.store.adopt_block(process.new_id(), block, head, offset)
 
 
-# -- spilling -----------------------------------------------------------------------------------------------------------
+# -- spilling --
 
 
 def test_more_than_the_store_spills_and_reads_back(node: StoreNode, tmp_path: Path) -> None:
@@ -420,14 +420,14 @@ def test_the_spill_directory_can_lie_elsewhere_and_goes_with_the_node(
     assert not list(session.iterdir())
 
 
-# -- death --------------------------------------------------------------------------------------------------------------
+# -- death --
 
 
 def test_a_killed_process_gives_everything_back(node: StoreNode) -> None:
     owner = node.connect()
     kept = owner.put(b"k" * MIB)
     owner.store.announce()
-    child, address = node.spawn(
+    child, _address = node.spawn(
         f"""
 views = [me.store.read(bytes.fromhex("{kept.hex()}"))]
 views += [me.store.read(me.put(bytes(5 << 20))) for _ in range(4)]
@@ -468,7 +468,7 @@ def test_a_stopped_process_does_not_stop_the_others(node: StoreNode) -> None:
     assert views
 
 
-# -- several at once ----------------------------------------------------------------------------------------------------
+# -- several at once --
 
 STRESS = """
 import random
@@ -536,7 +536,7 @@ def test_threads_of_one_process(node: StoreNode) -> None:
     eventually(lambda: everything_is_free(node, process, reader))
 
 
-# -- the rest -----------------------------------------------------------------------------------------------------------
+# -- the rest --
 
 
 def test_idle_room_goes_back_to_the_node_and_then_to_the_system(

@@ -41,6 +41,7 @@ class ObjectService:
         capacity: size of the arena in bytes, rounded up to whole pages. Memory is used as it is touched.
         send: ``send(address, message)`` to a driver or worker; must ignore unknown addresses.
         post: ``post(call)`` runs ``call()`` in the loop soon; thread-safe.
+        clock: monotonic time in seconds; the same that ``tick`` is called with.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ObjectService:
         capacity: int,
         send: Callable[[bytes, Any], None],
         post: Callable[[Callable[[], None]], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         #: size of the arena
         self.arena_bytes = -(-capacity // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -58,14 +60,16 @@ class ObjectService:
         self._directory = Directory(self.arena_bytes)
         self._send = send
         self._post = post
+        self._clock = clock
         self._files = SpillDirectory(session_dir)
         self._spiller = Spiller(self.arena_fd, self._files, self._spill_done)
         #: files given to processes for objects larger than the arena, by process
         self._granted: dict[bytes, set[str]] = {}
         #: ranges whose pages may be in memory
         self._touched = RangeAllocator()
-        self._lent_at = time.monotonic()
-        self._logged_at = -_LOG_SECONDS
+        self._lent_at = clock()
+        #: when a failing disk was last logged
+        self._logged_at = self._lent_at - _LOG_SECONDS
         self._closed = False
         self._performers: dict[type, Callable[[Any], None]] = {
             rec.LendExtent: self._lend,
@@ -110,7 +114,7 @@ class ObjectService:
         """Do what is due by time; call it every 50 ms or so.
 
         Args:
-            now: ``time.monotonic()``.
+            now: the time by ``clock``.
         """
         if self._directory.restless:
             self._feed(rec.Tick())
@@ -156,11 +160,11 @@ class ObjectService:
     # -- instructions ----------------------------------------------------------------------------------------------
 
     def _feed(self, event: rec.Event) -> None:
-        for instruction in self._directory.handle(event, now=time.monotonic()):
+        for instruction in self._directory.handle(event, now=self._clock()):
             self._performers[type(instruction)](instruction)
 
     def _lend(self, do: rec.LendExtent) -> None:
-        self._lent_at = time.monotonic()
+        self._lent_at = self._clock()
         self._touched.discard(do.offset, do.size)
         self._touched.add(do.offset, do.size)
         self._send(do.address, from_node.ExtentReply(do.request, do.offset, do.size))
@@ -208,7 +212,7 @@ class ObjectService:
     def _spill_ended(self, event: rec.Spilled | rec.SpillFailed) -> None:
         if self._closed:
             return
-        now = time.monotonic()
+        now = self._clock()
         if isinstance(event, rec.SpillFailed) and now - self._logged_at >= _LOG_SECONDS:
             self._logged_at = now
             logger.warning(

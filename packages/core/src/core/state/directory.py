@@ -34,6 +34,7 @@ from core import ids
 from core.state import directory_checks as checks
 from core.state import directory_records as rec
 from core.state.directory_records import ASKED, RESTING, SPILLING, Eviction, PinWait, Process, StoredObject, Waiter
+from core.state.eviction import choose
 from core.store.allocator import RangeAllocator, aligned
 
 #: A process that has not answered ``AskEvict`` or ``AskTrim`` after so many seconds counts as busy.
@@ -332,9 +333,10 @@ class Directory:
         if waiter.since is None:
             waiter.since = self._now
         for process in self.processes.values():
-            if process.trimmable and process.lent and process.trim_until <= self._now:
+            # A process may gain unused room without a message, so it is asked again now and then.
+            if process.lent and (process.trimmable or process.trim_again_at <= self._now):
                 process.trimmable = False
-                process.trim_until = self._now + ANSWER_SECONDS
+                process.trim_until = process.trim_again_at = self._now + ANSWER_SECONDS
                 self._out.append(rec.AskTrim(process.address))
         if self.moving or self.asked:
             return False
@@ -352,33 +354,18 @@ class Directory:
         return True
 
     def _choose(self, nbytes: int) -> list[StoredObject]:
-        """Return objects that with free ranges between them make ``nbytes`` contiguous bytes; none if impossible."""
-        goal = max(nbytes, min(max(4 * nbytes, SPILL_BATCH), self.capacity // 4))
         silent = {process.address for process in self.processes.values() if process.silent()}
-        room = RangeAllocator()
-        for offset, size in self.free.ranges():
-            room.add(offset, size)
-        candidates = []
-        for stored in self.arena.values():
-            if self._movable(stored, silent):
-                candidates.append(stored)
-                room.add(stored.offset, stored.room)
-                if room.largest >= goal:
-                    break
-        if room.largest < nbytes:
-            return []
-        start, size = room.largest_range
-        end = start + min(size, goal)
-        return sorted(
-            (stored for stored in candidates if start <= stored.offset < end), key=lambda stored: stored.offset
+        disk_is_bad = self.disk_bad_until > self._now
+        movable = (
+            stored
+            for stored in self.arena.values()
+            if stored.phase == RESTING
+            and stored.busy_until <= self._now
+            and (stored.freed or not disk_is_bad)
+            and (not silent or silent.isdisjoint(stored.holders()))
         )
-
-    def _movable(self, stored: StoredObject, silent: set[bytes]) -> bool:
-        if stored.phase != RESTING or stored.busy_until > self._now:
-            return False
-        if self.disk_bad_until > self._now and not stored.freed:
-            return False
-        return not silent or silent.isdisjoint(stored.holders())
+        goal = max(nbytes, min(max(4 * nbytes, SPILL_BATCH), self.capacity // 4))
+        return choose(self.free, movable, nbytes, goal)
 
     def _evict(self, chosen: list[StoredObject]) -> None:
         asks: dict[bytes, list[StoredObject]] = {}

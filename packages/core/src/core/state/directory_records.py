@@ -264,10 +264,12 @@ class Process:
     lent: RangeAllocator = field(default_factory=RangeAllocator)
     pins: set[bytes] = field(default_factory=set)
     evictions: dict[int, Eviction] = field(default_factory=dict)
-    #: it may have unused ranges that it was not asked for
+    #: it was given ranges since it was last asked to trim
     trimmable: bool = False
-    #: asked to trim; counts as busy from this time on
+    #: asked to trim and has not answered; counts as busy from this time on
     trim_until: float = 0.0
+    #: when to ask it again in any case
+    trim_again_at: float = 0.0
 
     def silent(self) -> bool:
         """Tell whether it let a deadline pass and has not answered since."""

@@ -76,6 +76,9 @@ class StoreClient:
         self._pinning: dict[bytes, int] = {}
         #: blocks that are no objects yet, by the offset of their data
         self._blocks: dict[int, Block] = {}
+        #: objects nobody needs, in no other table, whose range waits for the last view; kept here because a weak
+        #: reference to an anchor calls back only as long as it lives itself
+        self._lingering: set[Held] = set()
         # what the node is to be told, in this order
         self._unannounced: dict[bytes, Held] = {}
         self._freed: list[bytes] = []
@@ -269,6 +272,13 @@ class StoreClient:
                 elif held.forgotten:
                     self._forget(held)
 
+    @property
+    def needs_patrol(self) -> bool:
+        """Whether :meth:`patrol` has something to do, now or after a while of idleness."""
+        return bool(
+            self._unannounced or self._freed or self._unpinned or self._released or self._room.total > KEEP_IDLE
+        )
+
     def patrol(self, now: float) -> None:
         """Do what is due by time: tell of frees, announce old objects, return idle room. Call it every few ms.
 
@@ -352,8 +362,10 @@ class StoreClient:
         """Nobody needs the object any more and its range is ours: reuse it as soon as nothing looks at it."""
         if held.in_use():
             held.dropped = True
+            self._lingering.add(held)
             return
         held.dropped = False
+        self._lingering.discard(held)
         if not held.id:
             self._blocks.pop(held.offset + HEADROOM, None)
         self._room.add(held.offset, held.room)
