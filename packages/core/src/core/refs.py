@@ -294,6 +294,7 @@ class ActorMethod:
         return ActorMethod(self._token, changed)
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse a direct call."""
         name = self._info.name
         raise TypeError(f"actor methods cannot be called directly: use .{name}.remote() instead of .{name}()")
 
@@ -360,7 +361,7 @@ def token_of(handle: object) -> ActorToken:
         ActorHandleNotFoundError: the handle belongs to a session that is over.
     """
     if not isinstance(handle, ActorHandle):
-        raise ValueError(f"expected an actor handle, got {type(handle).__name__}: {handle!r}")
+        raise ValueError(f"expected an actor handle, got {type(handle).__name__}: {handle!r}")  # noqa: TRY004
     token: ActorToken = handle.__dict__["_token"]
     if current.engine is None:
         raise ActorHandleNotFoundError(
