@@ -20,11 +20,16 @@ WORKER = "tests.integration.protocol_worker"
 STORE_BYTES = 64 * 1024 * 1024
 #: Generous: only a failing test waits so long.
 PATIENCE = 20.0
+#: Defaults of :func:`spec`.
+ANYWHERE = Strategy()
+PLAIN = RuntimeEnv()
 
 
-def spec(strategy: Strategy = Strategy(), env: RuntimeEnv = RuntimeEnv(), **amounts: float) -> LeaseSpec:
+def spec(strategy: Strategy = ANYWHERE, env: RuntimeEnv = PLAIN, **amounts: float) -> LeaseSpec:
     wanted = amounts or {"CPU": 1}
-    return LeaseSpec(tuple(sorted((name, int(amount * RESOURCE_UNIT)) for name, amount in wanted.items())), env, strategy)
+    return LeaseSpec(
+        tuple(sorted((name, int(amount * RESOURCE_UNIT)) for name, amount in wanted.items())), env, strategy
+    )
 
 
 def start(cpus: float = 2, **fields: Any) -> launcher.NodeProcess:
@@ -94,9 +99,9 @@ class Driver(Peer):
         """Wait until a watched actor is told to be in ``state``."""
         while True:
             info = self.expect(from_node.ActorUpdate).info
-            if info.actor_id == actor.actor_id and info.state == state:
-                if all(getattr(info, name) == value for name, value in fields.items()):
-                    return info
+            wanted = {"actor_id": actor.actor_id, "state": state, **fields}
+            if all(getattr(info, name) == value for name, value in wanted.items()):
+                return info
 
     def line(self, starts: str) -> str:
         """Wait for a printed line that starts so."""

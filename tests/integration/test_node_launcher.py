@@ -72,14 +72,18 @@ def test_however_a_driver_ends_nothing_of_its_session_remains(end: str) -> None:
         pass
 
 
-def test_a_daemon_that_cannot_start_says_why() -> None:
-    node = launcher.start(NodeConfig("", {"CPU": 10_000}, -1, worker_entry="no_such_module"))
-    try:
+def test_a_daemon_that_cannot_listen_says_why(tmp_path: Path) -> None:
+    parent = tmp_path / ("too-long-for-a-socket" * 5)
+    node = launcher.start(NodeConfig("", {"CPU": 10_000}, 64 << 20), parent)
+    with pytest.raises(launcher.NodeStartError, match="too long"):
         node.wait_ready()
-        # The socket listens before the store is made; the failure then shows as the daemon's exit.
-        assert node.wait_gone(node_session.PATIENCE)
-    except launcher.NodeStartError as error:
-        assert str(error)
+    assert not node.session_dir.exists()
+
+
+def test_a_daemon_without_a_worker_runtime_ends_its_session() -> None:
+    node = launcher.start(NodeConfig("", {"CPU": 10_000}, 64 << 20, worker_entry="no_such_module"))
+    node.wait_ready()
+    assert node.wait_gone(node_session.PATIENCE)
     assert not node.session_dir.exists()
 
 

@@ -92,7 +92,9 @@ def test_a_failing_init_kills_for_good_and_tells_the_error() -> None:
     assert story.tell(ev.ProcessGone(b"worker------", CRASH)) == []
 
 
-@pytest.mark.parametrize(("limit", "deaths", "state"), [(0, 1, "DEAD"), (2, 2, "ALIVE"), (2, 3, "DEAD"), (-1, 9, "ALIVE")])
+@pytest.mark.parametrize(
+    ("limit", "deaths", "state"), [(0, 1, "DEAD"), (2, 2, "ALIVE"), (2, 3, "DEAD"), (-1, 9, "ALIVE")]
+)
 def test_restarts_have_a_budget(limit: int, deaths: int, state: str) -> None:
     story = Story()
     spec = story.alive(actor(max_restarts=limit), b"worker-----0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from core.node.memory import FAST_SECONDS, SETTLE_SECONDS, SLOW_SECONDS, MemoryMonitor, read_usage
@@ -30,15 +32,15 @@ def test_the_hog_is_the_victim(usages: list[Usage], victim: bytes | None) -> Non
 
 def test_the_monitor_samples_faster_near_the_threshold_and_gives_a_victim_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKATE_memory_usage_threshold", "0.8")
-    used = 0
+    usages = iter((100, 750, 900))
     killed: list[tuple[bytes, DeathCause]] = []
-    import os
-
     ballast = bytearray(os.urandom(1024)) * (96 * 1024)
     monitor = MemoryMonitor(
-        lambda: [(b"me", os.getpid())], lambda address, cause: killed.append((address, cause)), lambda: (used, 1000)
+        lambda: [(b"me", os.getpid())],
+        lambda address, cause: killed.append((address, cause)),
+        lambda: (next(usages), 1000),
     )
-    for used, pause in ((100, SLOW_SECONDS), (750, FAST_SECONDS), (900, SETTLE_SECONDS)):
+    for pause in (SLOW_SECONDS, FAST_SECONDS, SETTLE_SECONDS):
         monitor.sample(50.0)
         assert monitor.deadline == 50.0 + pause
     del ballast

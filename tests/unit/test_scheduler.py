@@ -15,12 +15,16 @@ JOB = b"job1"
 DRIVER = b"driver------"
 NODE = b"n" * 28
 
+#: defaults of :func:`spec`
+ANYWHERE = Strategy()
+PLAIN = RuntimeEnv()
+
 
 def units(**amounts: float) -> tuple[tuple[str, int], ...]:
     return tuple(sorted((name, int(amount * RESOURCE_UNIT)) for name, amount in amounts.items()))
 
 
-def spec(strategy: Strategy = Strategy(), env: RuntimeEnv = RuntimeEnv(), **amounts: float) -> LeaseSpec:
+def spec(strategy: Strategy = ANYWHERE, env: RuntimeEnv = PLAIN, **amounts: float) -> LeaseSpec:
     return LeaseSpec(units(**(amounts or {"CPU": 1})), env, strategy)
 
 
@@ -193,7 +197,7 @@ def test_an_actor_waits_for_placement_and_then_holds_what_it_declared() -> None:
 
 def test_an_actor_with_resources_holds_them_until_it_dies() -> None:
     story = Story(CPU=2)
-    (first, _) = story.workers(2)
+    story.workers(2)
     story.tell(ev.ActorWaits(b"actor", DRIVER, JOB, spec(CPU=1), units(CPU=1), "A"))
     (address,) = [worker.address for worker in story.scheduler.pool.workers.values() if worker.actor_id]
     story.tell(ev.WorkerBlocked(address))
@@ -214,7 +218,12 @@ def test_an_actor_takes_a_fresh_worker_when_there_is_one() -> None:
 
 @pytest.mark.parametrize(
     ("amounts", "ids"),
-    [([0.5, 0.5, 0.5], [[0], [0], [1]]), ([1, 0.5], [[0], [1]]), ([2], [[0, 1]]), ([0.3, 0.3, 0.3, 0.3], [[0]] * 3 + [[1]])],
+    [
+        ([0.5, 0.5, 0.5], [[0], [0], [1]]),
+        ([1, 0.5], [[0], [1]]),
+        ([2], [[0, 1]]),
+        ([0.3, 0.3, 0.3, 0.3], [[0]] * 3 + [[1]]),
+    ],
 )
 def test_gpus_are_shared_by_fraction_and_given_whole(amounts: list[float], ids: list[list[int]]) -> None:
     story = Story(CPU=8, GPU=2)
@@ -419,7 +428,9 @@ def test_leases_without_cpu_are_not_limited_but_slowed_down() -> None:
         story.come_up()
 
 
-def group(story: Story, bundles: list[dict[str, float]], strategy: str = "PACK", name: bytes = b"pg") -> list[ev.Instruction]:
+def group(
+    story: Story, bundles: list[dict[str, float]], strategy: str = "PACK", name: bytes = b"pg"
+) -> list[ev.Instruction]:
     records = [Bundle(units(**bundle)) for bundle in bundles]
     return story.tell(ev.GroupCreated(name, "", strategy, records, DRIVER))
 
@@ -485,6 +496,26 @@ def test_removing_a_group_ends_its_users_and_refuses_those_who_wait() -> None:
     assert story.available() == 2
     (refused,) = story.demand(1, of=inside)
     assert refused.kind == "placement_group_removed"
+
+
+def test_half_a_gpu_in_a_bundle_can_be_used() -> None:
+    story = Story(CPU=2, GPU=1)
+    story.workers(2)
+    group(story, [{"GPU": 0.5}])
+    story.demand(1, of=spec(Strategy("placement_group", placement_group=b"pg"), GPU=0.5))
+    assert [grant.gpu_ids for grant in story.grants] == [[0]]
+
+
+def test_a_long_wait_is_explained_once_in_a_while() -> None:
+    story = Story(CPU=1)
+    story.workers(1)
+    story.tell(ev.ActorWaits(b"actor", DRIVER, JOB, spec(CPU=1), units(CPU=1), "A"))
+    story.demand(1)
+    (request,) = story.scheduler.queue.of_asker(DRIVER)
+    assert story.scheduler.explain_stall(request, 0.5) == ""
+    assert story.scheduler.explain_stall(request, 2) == "task f0 waits for {CPU: 1}, available are {CPU: 0}"
+    assert story.scheduler.explain_stall(request, 3) == ""
+    assert story.scheduler.explain_stall(request, 60) != ""
 
 
 @pytest.mark.parametrize(("bundle", "amount"), [(5, 1.0), (0, 2.0), (-1, 2.0)])

@@ -208,9 +208,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             group.discard(address)
         self.actors = {actor: worker for actor, worker in self.actors.items() if worker != address}
         self.leases = {
-            lease_id: grant
-            for lease_id, grant in self.leases.items()
-            if address not in (grant.address, grant.holder)
+            lease_id: grant for lease_id, grant in self.leases.items() if address not in (grant.address, grant.holder)
         }
         self.backlog = {key: count for key, count in self.backlog.items() if key[0] != address}
         self.tell(ev.ProcessGone(address))

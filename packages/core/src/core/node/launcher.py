@@ -49,7 +49,8 @@ class NodeProcess:
             NodeStartError: it exited, or is not ready within ``timeout`` seconds. It is gone then.
         """
         ready, _, _ = select.select([self._control], [], [], timeout)
-        if ready and self._control.recv(1):
+        if ready and self._control.recv(1, socket.MSG_PEEK) == b"\n":
+            self._control.recv(1)
             return
         log = self.log_tail()
         what = "exited while it started" if ready else f"was not ready within {timeout:g} s"
@@ -57,11 +58,17 @@ class NodeProcess:
         raise NodeStartError(f"the node daemon (pid {self.pid}) {what}\n{log}".rstrip())
 
     def log_tail(self, lines: int = 20) -> str:
-        """Return the last lines of the daemon's log."""
+        """Return why the daemon failed, if it could tell, else the last lines of its log."""
+        self._control.setblocking(False)
         try:
-            text = (self.session_dir / "node.log").read_text(errors="replace")
+            text = self._control.recv(65536).decode(errors="replace")
         except OSError:
-            return ""
+            text = ""
+        if not text:
+            try:
+                text = (self.session_dir / "node.log").read_text(errors="replace")
+            except OSError:
+                return ""
         return "\n".join(text.splitlines()[-lines:])
 
     def wait_gone(self, timeout: float) -> bool:

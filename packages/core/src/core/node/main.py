@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +21,8 @@ from core.node.config import SOCKET_NAME, NodeConfig
 FORBID_PICKLE_VARIABLE = "SKATE_FORBID_PICKLE"
 #: Seconds the daemon spends on reaping what it ended.
 REAP_SECONDS = 1.0
+#: How much of a traceback the launcher is told.
+MAX_REASON_BYTES = 8192
 
 
 def main(argument: str) -> NoReturn:
@@ -54,12 +57,21 @@ def main(argument: str) -> NoReturn:
     except BaseException:
         # The outermost shell: whatever it was, the log says it and nothing is left running.
         logging.getLogger(__name__).exception("the node daemon failed")
+        _tell_launcher(config, traceback.format_exc())
     _end_brood()
     # Not needed before, and slow to import.
     from core.node import session  # noqa: PLC0415
 
     session.remove(Path(config.session_dir))
     os._exit(code)
+
+
+def _tell_launcher(config: NodeConfig, text: str) -> None:
+    """Send the reason of the end to the launcher, since the log goes with the session directory."""
+    if config.control_fd >= 0:
+        with contextlib.suppress(OSError):
+            os.set_blocking(config.control_fd, False)
+            os.write(config.control_fd, text.encode()[-MAX_REASON_BYTES:])
 
 
 def _fork_zygote(config: NodeConfig) -> tuple[socket.socket, int]:

@@ -41,8 +41,6 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.5
 #: While more bytes than this wait for a driver, log lines wait too (and are dropped beyond a limit).
 LOG_BACKLOG_BYTES = 4 * 1024 * 1024
-#: Waits shorter than this are not explained.
-EXPLAIN_SECONDS = 1.0
 #: How many waits one ``Stall`` explains at most.
 EXPLAIN_LINES = 3
 
@@ -429,13 +427,10 @@ class NodeService:
                 chain = ", ".join(f"{a} waits for {b}" for a, b in zip(names, names[1:] + names[:1], strict=True))
                 connection.send(from_node.Notice("warning", f"deadlock: {chain}"))
                 return
-        requests = [
-            request
-            for request in self.scheduler.queue.of_asker(connection.address)
-            if now - request.since >= EXPLAIN_SECONDS
-        ]
-        for request in requests[:EXPLAIN_LINES]:
-            connection.send(from_node.Notice("warning", self.scheduler.explain(request)))
+        for request in self.scheduler.queue.of_asker(connection.address)[:EXPLAIN_LINES]:
+            text = self.scheduler.explain_stall(request, now)
+            if text:
+                connection.send(from_node.Notice("warning", text))
 
     def _name_of(self, address: bytes) -> str:
         actor = self.actors.actors.get(self.actors.by_worker.get(address, b""))

@@ -15,7 +15,8 @@ class DeathCause(Struct, array_like=True, frozen=True):
     ``kind``: "exit" (``code`` is the exit code), "signal" (``code`` is the signal number), "oom" (ended by the memory
     monitor), "killed" (ended on request: ``kill``, forced cancel), "intended" (it said it would leave),
     "disconnected" (its connection broke, the process status is unknown), "node" (the daemon itself is gone),
-    "start" (the process never came up).
+    "start" (the process never came up). Actors that never got a process: "unschedulable", "placement_group_removed",
+    "runtime_env", "start" (as in ``LeaseRefused``).
     """
 
     kind: str

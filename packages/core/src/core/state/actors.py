@@ -143,8 +143,7 @@ class ActorTable:
     def _refused(self, event: ev.Refused, now: float, out: list[ev.Instruction]) -> None:
         actor = self.actors.get(event.actor_id)
         if actor is not None:
-            kind = "start" if event.kind in ("start", "runtime_env") else event.kind
-            self._die(actor, DeathCause(kind, detail=event.reason), out)
+            self._die(actor, DeathCause(event.kind, detail=event.reason), out)
 
     def _ready(self, event: ev.Ready, now: float, out: list[ev.Instruction]) -> None:
         actor = self._of_worker(event.worker, event.actor_id)

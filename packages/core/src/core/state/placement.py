@@ -13,8 +13,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from core.protocol.records import Bundle, PlacementGroupInfo
-from core.specs import Resources
-from core.state.resources import GPU, Allocation, ResourcePool, add
+from core.specs import RESOURCE_UNIT, LeaseSpec, Resources, Strategy
+from core.state.resources import GPU, Allocation, ResourcePool, add, describe
 
 #: How many removed groups are remembered.
 TOMBSTONES = 10_000
@@ -85,9 +85,27 @@ class PlacementTable:
         group = self.groups.get(identifier)
         return group.info() if group is not None else self._removed.get(identifier)
 
-    def was_removed(self, identifier: bytes) -> bool:
-        """Tell whether no leases can come from ``identifier`` any more (removed, or never heard of)."""
-        return identifier not in self.groups
+    def refusal(self, spec: LeaseSpec) -> tuple[str, str] | None:
+        """Return (kind, reason) if the group that ``spec`` names can never serve it."""
+        strategy = spec.strategy
+        identifier = strategy.placement_group
+        group = self.groups.get(identifier)
+        if group is None:
+            return "placement_group_removed", f"placement group {identifier.hex()} was removed"
+        if strategy.bundle >= len(group.bundles):
+            return "unschedulable", f"bundle {strategy.bundle} of a placement group of {len(group.bundles)} bundles"
+        bundles = group.bundles if strategy.bundle < 0 else [group.bundles[strategy.bundle]]
+        if not any(_bundle_pool(bundle).could_fit(spec.resources) for bundle in bundles):
+            wanted = describe(spec.resources)
+            return "unschedulable", f"{wanted} fits into no bundle of placement group {identifier.hex()}"
+        return None
+
+    def pools(self, strategy: Strategy) -> list[ResourcePool]:
+        """Return the pools that leases with ``strategy`` may draw on; none while their group is pending."""
+        if strategy.kind != "placement_group":
+            return [self._node]
+        pools = self.groups[strategy.placement_group].pools
+        return pools if strategy.bundle < 0 else pools[strategy.bundle : strategy.bundle + 1]
 
     def feasible(self, group: PlacementGroup) -> bool:
         """Tell whether an empty node could hold the group."""
@@ -131,6 +149,13 @@ class PlacementTable:
     def infos(self) -> list[PlacementGroupInfo]:
         """Return the state of every group, removed ones last."""
         return [*(group.info() for group in self.groups.values()), *self._removed.values()]
+
+
+def _bundle_pool(bundle: Bundle) -> ResourcePool:
+    """Return an empty pool as the bundle would give, on GPUs with made-up ids."""
+    amount = dict(bundle.resources).get(GPU, 0)
+    devices = [min(RESOURCE_UNIT, amount - start) for start in range(0, amount, RESOURCE_UNIT)]
+    return ResourcePool(dict(bundle.resources), dict(enumerate(devices)))
 
 
 def _has_gpu(allocation: Allocation) -> bool:

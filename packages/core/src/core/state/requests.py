@@ -8,11 +8,11 @@ from msgspec import Struct
 
 from core.specs import LeaseSpec, Resources
 from core.state.placement import PlacementGroup
-from core.state.resources import ResourcePool
-from core.state.scheduler_events import WorkerKey
+from core.state.resources import ResourcePool, describe
+from core.state.scheduler_events import ActorWaits, Demanded, WorkerKey
 
 
-class Request(Struct, eq=False):
+class Request(Struct, eq=False, kw_only=True):
     """Somebody who waits for resources; ``key`` identifies it, ``asker`` is the process behind it."""
 
     key: Hashable
@@ -23,6 +23,8 @@ class Request(Struct, eq=False):
     #: since when it waits (monotonic seconds)
     since: float
     asker: bytes
+    #: not explained again before this time
+    explain_at: float = 0.0
 
     @property
     def digest(self) -> Hashable:
@@ -45,12 +47,27 @@ class Request(Struct, eq=False):
         return f"placement group {self.name}"
 
 
-class Demand(Request, eq=False):
+class Demand(Request, eq=False, kw_only=True):
     """A holder that wants ``backlog`` more leases of its class ``cls``."""
 
     job_id: bytes
     cls: int
     backlog: int
+
+    @classmethod
+    def of(cls, event: Demanded, now: float) -> Demand:
+        """Return the demand that ``event`` announces."""
+        return cls(
+            key=(event.holder, event.cls),
+            spec=event.spec,
+            depth=event.depth,
+            name=event.name,
+            since=now,
+            asker=event.holder,
+            job_id=event.job_id,
+            cls=event.cls,
+            backlog=event.backlog,
+        )
 
     @property
     def digest(self) -> Hashable:
@@ -69,12 +86,27 @@ class Demand(Request, eq=False):
         return f"task {self.name}"
 
 
-class ActorRequest(Request, eq=False):
+class ActorRequest(Request, eq=False, kw_only=True):
     """An actor that wants a worker; ``key`` is its id too."""
 
     actor_id: bytes
     job_id: bytes
     held: Resources
+
+    @classmethod
+    def of(cls, event: ActorWaits, depth: int, now: float) -> ActorRequest:
+        """Return the request that ``event`` announces, made at nesting ``depth``."""
+        return cls(
+            key=event.actor_id,
+            spec=event.spec,
+            depth=depth,
+            name=event.name,
+            since=now,
+            asker=event.owner,
+            actor_id=event.actor_id,
+            job_id=event.job_id,
+            held=event.held,
+        )
 
     @property
     def worker_key(self) -> WorkerKey:
@@ -85,10 +117,23 @@ class ActorRequest(Request, eq=False):
         return f"actor {self.name}"
 
 
-class GroupRequest(Request, eq=False):
+class GroupRequest(Request, eq=False, kw_only=True):
     """A placement group that wants its bundles; ``key`` is its id."""
 
     group: PlacementGroup
+
+    @classmethod
+    def of(cls, group: PlacementGroup, depth: int, now: float) -> GroupRequest:
+        """Return the request for the bundles of ``group``, made at nesting ``depth``."""
+        return cls(
+            key=group.placement_group_id,
+            spec=LeaseSpec(group.resources),
+            depth=depth,
+            name=group.name or group.placement_group_id.hex(),
+            since=now,
+            asker=group.creator,
+            group=group,
+        )
 
 
 class Infeasible(Struct, eq=False):
@@ -205,3 +250,14 @@ class Round(Struct, eq=False):
         if pool is not None:
             self.short.append((request, pool))
             self.reserve(request, pool)
+
+
+def explain(request: Request, node: ResourcePool, *, feasible: bool) -> str:
+    """Return one line for people: why ``request`` waits on this node."""
+    resources = request.spec.resources
+    waits = f"{request.what} waits for {describe(resources)}"
+    if feasible:
+        return f"{waits}, available are {describe({name: node.available.get(name, 0) for name, _ in resources})}"
+    if isinstance(request, GroupRequest) and request.group.strategy == "STRICT_SPREAD":
+        return f"{waits} on {len(request.group.bundles)} different nodes (STRICT_SPREAD), there is only one"
+    return f"{waits}, no node has more than {describe({name: node.total.get(name, 0) for name, _ in resources})}"

@@ -24,21 +24,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from core.protocol.records import DeathCause
-from core.specs import LeaseSpec, Resources
+from core.specs import LeaseSpec
 from core.state import reclaim, scheduler_checks
 from core.state import scheduler_events as ev
 from core.state.placement import PlacementGroup, PlacementTable
-from core.state.requests import ActorRequest, Demand, GroupRequest, Request, RequestQueue, Round
-from core.state.resources import CPU, ResourcePool, describe
+from core.state.requests import ActorRequest, Demand, GroupRequest, Request, RequestQueue, Round, explain
+from core.state.resources import CPU, ResourcePool
 from core.state.worker_pool import Lease, Worker, WorkerPool
 
-#: Seconds an idle worker above the pool's target stays.
-IDLE_SECONDS = 1.0
 #: Seconds after which a worker that declined to leave is asked again.
 DECLINED_SECONDS = 10.0
 #: Seconds before an infeasible request is reported, then the interval doubles up to the maximum.
 INFEASIBLE_SECONDS = 3.0
 INFEASIBLE_MAX_SECONDS = 600.0
+#: A wait shorter than this is not explained; what was explained is not said again for a while.
+EXPLAIN_SECONDS = 1.0
+EXPLAIN_AGAIN_SECONDS = 30.0
 #: A key whose workers fail to start this often in a row is given up.
 MAX_START_FAILURES = 3
 #: Leases without any CPU, beyond this many per CPU, are granted only one per second.
@@ -138,7 +139,7 @@ class Scheduler:
         self.queue.remove(key)
         spec = event.spec
         self._push(
-            Demand(key, spec, event.depth, event.name, now, event.holder, event.job_id, event.cls, event.backlog),
+            Demand.of(event, now),
             spec.strategy.kind == "placement_group" or self.node.could_fit(spec.resources),
         )
 
@@ -148,9 +149,9 @@ class Scheduler:
             out.append(ev.ActorRefused(event.actor_id, *refusal))
             return
         depth = self._depth_below(event.owner)
-        spec, actor_id = event.spec, event.actor_id
+        spec = event.spec
         self._push(
-            ActorRequest(actor_id, spec, depth, event.name, now, event.owner, actor_id, event.job_id, event.held),
+            ActorRequest.of(event, depth, now),
             spec.strategy.kind == "placement_group" or self.node.could_fit(spec.resources),
         )
 
@@ -170,11 +171,9 @@ class Scheduler:
             {event.creator},
         )
         self.groups.register(group)
-        spec = LeaseSpec(group.resources)
         depth = self._depth_below(event.creator)
-        name = event.name or event.placement_group_id.hex()
         self._push(
-            GroupRequest(group.placement_group_id, spec, depth, name, now, event.creator, group),
+            GroupRequest.of(group, depth, now),
             self.groups.feasible(group),
         )
 
@@ -188,19 +187,7 @@ class Scheduler:
         strategy = spec.strategy
         if strategy.kind == "node" and not strategy.soft and strategy.node_id != self.node_id:
             return "unschedulable", f"node {strategy.node_id.hex()} is dead or unknown, and the affinity to it is hard"
-        if strategy.kind != "placement_group":
-            return None
-        identifier = strategy.placement_group
-        group = self.groups.groups.get(identifier)
-        if group is None:
-            return "placement_group_removed", f"placement group {identifier.hex()} was removed"
-        if strategy.bundle >= len(group.bundles):
-            return "unschedulable", f"bundle {strategy.bundle} of a placement group of {len(group.bundles)} bundles"
-        bundles = group.bundles if strategy.bundle < 0 else [group.bundles[strategy.bundle]]
-        if not any(ResourcePool(dict(bundle.resources)).could_fit(spec.resources) for bundle in bundles):
-            wanted = describe(spec.resources)
-            return "unschedulable", f"{wanted} fits into no bundle of placement group {identifier.hex()}"
-        return None
+        return self.groups.refusal(spec) if strategy.kind == "placement_group" else None
 
     # placement groups
 
@@ -391,13 +378,7 @@ class Scheduler:
 
     def _pool_for(self, request: Request, round_: Round) -> ResourcePool | None:
         """Return the pool that can serve ``request`` now; note its failure otherwise."""
-        strategy = request.spec.strategy
-        if strategy.kind != "placement_group":
-            pools = [self.node]
-        else:
-            pools = self.groups.groups[strategy.placement_group].pools
-            if strategy.bundle >= 0:
-                pools = pools[strategy.bundle : strategy.bundle + 1]
+        pools = self.groups.pools(request.spec.strategy)
         resources = request.spec.resources
         for pool in pools:
             if pool.fits(resources, round_.reserved.get(id(pool))):
@@ -475,19 +456,16 @@ class Scheduler:
         self._stop_surplus(now, out)
         for entry in self.queue.infeasible.values():
             if entry.warn_at <= now:
-                out.append(ev.Warn(entry.request.asker, self.explain(entry.request)))
+                out.append(ev.Warn(entry.request.asker, explain(entry.request, self.node, feasible=False)))
                 entry.interval = min(2 * entry.interval, INFEASIBLE_MAX_SECONDS)
                 entry.warn_at = now + entry.interval
 
     def _stop_surplus(self, now: float, out: list[ev.Instruction]) -> None:
         surplus = self.pool.idle_count - self.target_idle
-        if surplus <= 0:
-            return
-        for worker in self.pool.idle_oldest_first():
-            if surplus and worker.idle_since + IDLE_SECONDS <= now and worker.keep_until <= now:
+        if surplus > 0:
+            for worker in self.pool.may_stop(now)[:surplus]:
                 self.pool.change(worker, "stopping")
                 out.append(ev.StopWorker(worker.address, "the pool of idle workers shrinks"))
-                surplus -= 1
 
     def _set_deadline(self, now: float) -> None:
         times = [entry.warn_at for entry in self.queue.infeasible.values()]
@@ -496,26 +474,20 @@ class Scheduler:
         if self._zero_cpu_wait is not None:
             times.append(self._zero_cpu_wait)
         if self.pool.idle_count > self.target_idle:
-            times += [
-                max(worker.idle_since + IDLE_SECONDS, worker.keep_until) for worker in self.pool.idle_oldest_first()
-            ]
+            times.append(self.pool.next_stop)
         self.deadline = min(times, default=None)
 
     # looking in
 
-    def explain(self, request: Request) -> str:
-        """Return one line for people: why ``request`` waits."""
-        resources = request.spec.resources
-        waits = f"{request.what} waits for {describe(resources)}"
-        if request.key not in self.queue.infeasible:
-            return f"{waits}, available are {describe(self._of_interest(resources, self.node.available))}"
-        if isinstance(request, GroupRequest) and request.group.strategy == "STRICT_SPREAD":
-            return f"{waits} on {len(request.group.bundles)} different nodes (STRICT_SPREAD), there is only one"
-        return f"{waits}, no node has more than {describe(self._of_interest(resources, self.node.total))}"
+    def explain_stall(self, request: Request, now: float) -> str:
+        """Return why a feasible ``request`` waits, for an asker that complains; "" if that was said lately.
 
-    @staticmethod
-    def _of_interest(resources: Resources, amounts: Mapping[str, int]) -> dict[str, int]:
-        return {name: amounts.get(name, 0) for name, _ in resources}
+        Infeasible requests are reported by the clock (see :meth:`_tick`), whether somebody complains or not.
+        """
+        if request.key in self.queue.infeasible or now < request.explain_at or now - request.since < EXPLAIN_SECONDS:
+            return ""
+        request.explain_at = now + EXPLAIN_AGAIN_SECONDS
+        return explain(request, self.node, feasible=True)
 
     def validate(self) -> None:
         """Check every invariant; used by tests after each event.

@@ -13,11 +13,15 @@ that leave when the pool shrinks.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 
 from msgspec import Struct
 
 from core.state.resources import Allocation
 from core.state.scheduler_events import WorkerKey
+
+#: Seconds an idle worker above the pool's target stays.
+IDLE_SECONDS = 1.0
 
 
 class Lease(Struct, eq=False):
@@ -59,6 +63,11 @@ class Worker(Struct, eq=False):
     used: bool = False
     #: it said that it will exit, or is being ended
     leaving: bool = False
+
+    @property
+    def stop_after(self) -> float:
+        """When an idle worker may be asked to leave, if there are too many."""
+        return max(self.idle_since + IDLE_SECONDS, self.keep_until)
 
 
 class WorkerPool:
@@ -123,10 +132,18 @@ class WorkerPool:
             self._leave_state(worker)
         return worker
 
-    def idle_oldest_first(self) -> Iterator[Worker]:
-        """Return the idle workers, the one idle for longest first."""
-        idle = [self.workers[address] for stack in self._idle.values() for address in stack]
-        return iter(sorted(idle, key=lambda worker: worker.idle_since))
+    def may_stop(self, now: float) -> list[Worker]:
+        """Return the workers that have been idle long enough to be stopped, the one idle for longest first."""
+        idle = [worker for worker in self._idle_workers() if worker.stop_after <= now]
+        return sorted(idle, key=lambda worker: worker.idle_since)
+
+    @property
+    def next_stop(self) -> float:
+        """When the next idle worker may be stopped; infinity if none is idle."""
+        return min((worker.stop_after for worker in self._idle_workers()), default=inf)
+
+    def _idle_workers(self) -> Iterator[Worker]:
+        return (self.workers[address] for stack in self._idle.values() for address in stack)
 
     def _leave_state(self, worker: Worker) -> None:
         if worker.state == "idle":
