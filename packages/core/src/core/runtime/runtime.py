@@ -198,6 +198,8 @@ class Runtime:
         self.namespace = welcome.namespace
         self._prefix, self._suffix = self.address, welcome.job_id
         self.store = StoreClient(descriptors[0], welcome.arena_bytes, self.request, self._to_node_soon)
+        for descriptor in descriptors:
+            os.close(descriptor)
         connection = Connection(sock, from_node.FromNode)
         connection.address = b"node"
         self._early = messages[1:]
@@ -699,7 +701,7 @@ class Runtime:
     def tick(self, now: float) -> float | None:
         """Do what is due (``Handler.tick``)."""
         due = self.tasks.tick(now)
-        if self.table.entries:
+        if self.table.entries or self.store.needs_patrol:
             self.store.patrol(now)
             due = now + 0.5 if due is None else min(due, now + 0.5)
         for address, deadline in list(self._suspects.items()):
@@ -714,7 +716,7 @@ class Runtime:
 
     def may_drain(self) -> bool:
         """``Handler.may_drain``."""
-        return bool(self.table.entries)
+        return bool(self.table.entries) or self.store.may_release
 
     def must_drain(self) -> bool:
         """``Handler.must_drain``."""
