@@ -64,7 +64,7 @@ class Story:
         return up
 
     def demand(
-        self, backlog: int, *, holder: bytes = DRIVER, cls: int = 0, depth: int = 0, of: LeaseSpec | None = None
+        self, backlog: int, *, holder: bytes = DRIVER, cls: int = 0, depth: int = 1, of: LeaseSpec | None = None
     ) -> list[ev.Instruction]:
         return self.tell(ev.Demanded(holder, JOB, cls, of if of is not None else spec(), backlog, depth, f"f{cls}"))
 
@@ -113,8 +113,8 @@ def test_the_deeper_demand_is_served_first() -> None:
     story = Story(CPU=1)
     story.workers(1)
     story.demand(1)
-    story.demand(1, holder=b"shallow-----", depth=0)
-    story.demand(1, holder=b"deep--------", depth=2)
+    story.demand(1, holder=b"shallow-----", depth=1)
+    story.demand(1, holder=b"deep--------", depth=3)
     story.give_back(story.grants[0])
     assert story.grants[-1].holder == b"deep--------"
 
@@ -255,7 +255,7 @@ def test_surplus_idle_workers_leave_after_a_second_the_oldest_first() -> None:
     story.workers(1)
     story.demand(1)
     story.tell(ev.WorkerBlocked(story.grants[0].address))
-    story.demand(1, holder=b"nested------", depth=1)
+    story.demand(1, holder=b"nested------", depth=2)
     story.come_up()
     for grant in story.grants:
         story.give_back(grant)
@@ -293,7 +293,7 @@ def test_work_of_a_dead_holder_is_ended() -> None:
     story.workers(2)
     story.demand(1)
     nested = story.grants[0].address
-    story.demand(1, holder=nested, depth=1)
+    story.demand(1, holder=nested, depth=2)
     child = story.grants[1].address
     (kill,) = story.tell(ev.ProcessGone(nested))
     assert isinstance(kill, ev.KillWorker)
@@ -347,7 +347,7 @@ def test_the_lease_a_nested_submitter_runs_on_is_not_asked_back_for_it() -> None
     story = Story(CPU=1)
     story.workers(1)
     story.demand(1)
-    story.demand(1, holder=story.grants[0].address, depth=1)
+    story.demand(1, holder=story.grants[0].address, depth=2)
     story.now = 60.0
     assert kinds(story.tell(ev.Tick())) == []
 

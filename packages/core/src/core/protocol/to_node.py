@@ -38,7 +38,8 @@ class LeaseDemand(_Msg):
     """The sender wants ``backlog`` leases of class ``cls`` in total *beyond* those it holds; 0 withdraws the demand.
 
     ``spec`` must be present the first time a ``cls`` is named on a connection. ``depth`` is the nesting depth of the
-    submitter's tasks: the deeper demand is served first, so that nested tasks cannot starve their parents.
+    submitter's tasks (1 for a driver's, one more than its own for a task's): the deeper demand is served first, so that
+    nested tasks cannot starve their parents.
     """
 
     cls: int

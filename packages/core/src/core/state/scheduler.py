@@ -34,6 +34,8 @@ from core.state.worker_pool import Lease, Worker, WorkerPool
 
 #: Seconds after which a worker that declined to leave is asked again.
 DECLINED_SECONDS = 10.0
+#: Nesting depth of what a driver submits; a task's own submissions are one deeper than the task.
+DRIVER_DEPTH = 1
 #: Seconds before an infeasible request is reported, then the interval doubles up to the maximum.
 INFEASIBLE_SECONDS = 3.0
 INFEASIBLE_MAX_SECONDS = 600.0
@@ -180,7 +182,7 @@ class Scheduler:
     def _depth_below(self, address: bytes) -> int:
         """Return the nesting depth of what the process at ``address`` asks for."""
         worker = self.pool.workers.get(address)
-        return worker.depth + 1 if worker is not None else 0
+        return worker.depth + 1 if worker is not None else DRIVER_DEPTH
 
     def _refusal(self, spec: LeaseSpec) -> tuple[str, str] | None:
         """Return (kind, reason) if no node can ever serve ``spec``."""
