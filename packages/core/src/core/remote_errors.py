@@ -15,6 +15,7 @@ Blobs hold pickles. Only drivers and workers may unpack them, never a daemon.
 # ruff: noqa: BLE001 - every blind except here fences off code of the user's exception class, which may raise anything
 from __future__ import annotations
 
+import io
 import pickle
 import traceback
 from pathlib import Path
@@ -93,7 +94,7 @@ def unpack_error(blob: bytes) -> Exception:
     """Return the exception that ``get`` should raise for a blob. Never raises; every call gives a new object."""
     try:
         record = _decode(blob)
-    except msgspec.MsgspecError as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
         return RayError(f"an error arrived that cannot be read: {problem}")
     cause = _unpickle(record)
     if record.plain and isinstance(cause, RayError):
@@ -122,7 +123,7 @@ def unpack_error(blob: bytes) -> Exception:
 def _pickle_verified(error: BaseException) -> tuple[bytes, str]:
     """Return a pickle of ``error`` that is known to unpickle, or nothing and the reason."""
     try:
-        pickled = cloudpickle.dumps(_with_chain(error, _MAX_CHAIN))
+        pickled = _dumps(_with_chain(error, _MAX_CHAIN))
         if type(_from_chain(pickle.loads(pickled))).__name__ != type(error).__name__:
             return b"", "it unpickles as another class"
     except BaseException as problem:
@@ -153,14 +154,9 @@ _Link = tuple[Any, tuple[str, ...], Any, Any, bool]
 def _with_chain(error: BaseException | None, depth: int) -> _Link | None:
     if error is None or depth == 0:
         return None
-    try:
-        pickle.loads(cloudpickle.dumps(error))
-        portable: Any = error
-    except BaseException:
-        portable = _Rebuilt(type(error), error.args, dict(error.__dict__))
     context = None if error.__cause__ is not None else error.__context__
     return (
-        portable,
+        error,
         _notes(error),
         _chain_or_text(error.__cause__, depth - 1),
         _chain_or_text(context, depth - 1),
@@ -174,23 +170,36 @@ def _chain_or_text(error: BaseException | None, depth: int) -> _Link | None:
         return None
     link = _with_chain(error, depth)
     try:
-        _from_chain(pickle.loads(cloudpickle.dumps(link)))
+        _from_chain(pickle.loads(_dumps(link)))
     except BaseException:
         return (UnserializableException(_one_line(error)), (), None, None, False)
     return link
 
 
-class _Rebuilt:
-    """Pickles as an exception made without its ``__init__``, from class, ``args`` and attributes."""
+class _ErrorPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle, but an exception that would not unpickle is sent as class, ``args`` and attributes."""
 
-    def __init__(self, cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> None:
-        self._parts = (cls, args, state)
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, BaseException) and not _round_trips(obj):
+            return (_rebuild, (type(obj), obj.args, dict(obj.__dict__)))
+        return super().reducer_override(obj)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, self._parts)
+
+def _dumps(value: Any) -> bytes:
+    with io.BytesIO() as out:
+        _ErrorPickler(out, protocol=5).dump(value)
+        return out.getvalue()
+
+
+def _round_trips(error: BaseException) -> bool:
+    try:
+        return isinstance(pickle.loads(cloudpickle.dumps(error)), type(error))
+    except BaseException:
+        return False
 
 
 def _rebuild(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """Make an exception without its ``__init__``."""
     error = cls.__new__(cls, *args)
     BaseException.__dict__["args"].__set__(error, args)
     error.__dict__.update(state)
@@ -203,11 +212,13 @@ def _from_chain(link: _Link | None) -> Any:
     error, notes, cause, context, suppress = link
     if notes and not getattr(error, "__notes__", None):
         error.__dict__["__notes__"] = list(notes)
+    # Not by plain assignment: the class may forbid that (a frozen dataclass does).
+    fields = BaseException.__dict__
     if cause is not None:
-        error.__cause__ = _from_chain(cause)
+        fields["__cause__"].__set__(error, _from_chain(cause))
     if context is not None:
-        error.__context__ = _from_chain(context)
-    error.__suppress_context__ = suppress
+        fields["__context__"].__set__(error, _from_chain(context))
+    fields["__suppress_context__"].__set__(error, suppress)
     return error
 
 
@@ -224,14 +235,19 @@ def _traceback_text(error: BaseException) -> tuple[str, bool]:
         text = "".join(formatted.format())
         return _shortened(_clean(text)), bool(formatted.stack)
     except BaseException:
-        return _one_line(error), True
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame)]
+        return "".join(traceback.format_list(frames)) + _one_line(error), bool(frames)
+
+
+def _is_users(frame: traceback.FrameSummary) -> bool:
+    return not frame.filename.startswith(_FRAMEWORK)
 
 
 def _drop_framework_frames(formatted: traceback.TracebackException) -> None:
     todo = [formatted]
     while todo:
         one = todo.pop()
-        one.stack = traceback.StackSummary.from_list([f for f in one.stack if not f.filename.startswith(_FRAMEWORK)])
+        one.stack = traceback.StackSummary.from_list([frame for frame in one.stack if _is_users(frame)])
         todo += [other for other in (one.__cause__, one.__context__, *(one.exceptions or ())) if other is not None]
 
 

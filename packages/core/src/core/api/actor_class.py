@@ -56,7 +56,8 @@ class ActorClass(Generic[T]):
         self._descriptor = descriptor
         self._signature = _init_signature(descriptor.cls)
         self._options = options
-        functools.update_wrapper(self, descriptor.cls, updated=())
+        wrapper: Any = self
+        functools.update_wrapper(wrapper, descriptor.cls, updated=())
 
     @property
     def _function(self) -> type[T]:
@@ -101,11 +102,13 @@ class ActorClass(Generic[T]):
         changed._set(self._descriptor, self._options.updated(options))
         return changed
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse a direct call."""
-        name = self._descriptor.name
-        """Refuse a direct call."""
-        raise TypeError(f"actors cannot be instantiated directly: use {name}.remote() instead of {name}()")
+    if not TYPE_CHECKING:  # so that type checkers refuse direct calls, too
+
+        def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+            """Refuse a direct call."""
+            name = self._descriptor.name
+            """Refuse a direct call."""
+            raise TypeError(f"actors cannot be instantiated directly: use {name}.remote() instead of {name}()")
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
         name = self._descriptor.name

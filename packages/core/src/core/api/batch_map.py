@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from core import current
+from core.api.calls import Holds
 from core.api.operations import cancel, cluster_resources, get, wait
 from core.api.remote_function import RemoteFunction
 from core.options import TaskOptions
@@ -50,7 +51,7 @@ class _BatchResult(Struct, array_like=True):
 
 
 def map(  # noqa: A001 - the builtin's name for the builtin's job
-    fn: Callable[[X], R] | RemoteFunction[[X], R],
+    fn: Callable[[X], R] | Holds[Callable[[X], R]],
     items: Iterable[X | ObjectRef[X]],
     *,
     batch: int | str = "auto",
@@ -74,7 +75,7 @@ def map(  # noqa: A001 - the builtin's name for the builtin's job
 
 
 def map_unordered(
-    fn: Callable[[X], R] | RemoteFunction[[X], R],
+    fn: Callable[[X], R] | Holds[Callable[[X], R]],
     items: Iterable[X | ObjectRef[X]],
     *,
     batch: int | str = "auto",

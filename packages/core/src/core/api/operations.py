@@ -14,6 +14,7 @@ from core.refs import ActorHandle, ObjectRef, ObjectRefGenerator, token_of
 
 R = TypeVar("R")
 G = TypeVar("G", bound=ObjectRefGenerator[Any])
+W = TypeVar("W", bound=ObjectRef[Any] | ObjectRefGenerator[Any])
 
 
 @overload
@@ -70,12 +71,12 @@ def put(value: R) -> ObjectRef[R]:
 
 
 def wait(
-    refs: list[ObjectRef[R]],
+    refs: list[W],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,
-) -> tuple[list[ObjectRef[R]], list[ObjectRef[R]]]:
+) -> tuple[list[W], list[W]]:
     """Wait until ``num_returns`` of the references are ready; return the ready ones and the others, in order.
 
     A reference whose task failed is ready. The first list never has more than ``num_returns`` elements: further ones
@@ -109,7 +110,8 @@ def wait(
     engine = current.engine or current.running("wait()")
     if any(isinstance(ref, ObjectRefGenerator) for ref in refs):
         return _wait_with_generators(refs, num_returns, timeout)
-    return engine.wait(refs, num_returns, timeout, fetch_local)
+    plain: Any = refs
+    return engine.wait(plain, num_returns, timeout, fetch_local)  # type: ignore[return-value]
 
 
 def _wait_with_generators(refs: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:

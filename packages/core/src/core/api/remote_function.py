@@ -25,6 +25,10 @@ Y = TypeVar("Y")
 class _RemoteCallable:
     """What all kinds of remote functions share; see :class:`RemoteFunction`."""
 
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[..., Any]
+
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
         _refuse_coroutine_function(function)
         is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
@@ -40,7 +44,8 @@ class _RemoteCallable:
         self._signature = signature
         self._check = signature.check
         self._options = options
-        functools.update_wrapper(self, descriptor.function)
+        wrapper: Any = self
+        functools.update_wrapper(wrapper, descriptor.function)
 
     @property
     def _function(self) -> Any:
@@ -76,9 +81,12 @@ class _RemoteCallable:
         changed._set(self._descriptor, self._signature, self._options.updated(options))  # noqa: SLF001
         return changed
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        name = getattr(self._function, "__name__", "function")
-        raise TypeError(f"remote functions cannot be called directly: use {name}.remote() instead of {name}()")
+    if not TYPE_CHECKING:  # so that type checkers refuse direct calls, too
+
+        def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+            """Refuse a direct call."""
+            name = getattr(self._function, "__name__", "function")
+            raise TypeError(f"remote functions cannot be called directly: use {name}.remote() instead of {name}()")
 
     def __repr__(self) -> str:
         return f"RemoteFunction({self._descriptor.name})"
@@ -125,6 +133,9 @@ class RemoteFunction(_RemoteCallable, Generic[P, R]):
     """
 
     if TYPE_CHECKING:
+
+        @property
+        def _function(self) -> Callable[P, R]: ...
 
         @property
         def remote(self) -> RemoteCall[P, ObjectRef[R]]:
