@@ -66,14 +66,16 @@ class ActorClass(Generic[T]):
     if MYPY:
 
         @property
-        def remote(self) -> RemoteCall[..., ActorHandle[T]]:
+        def remote(self) -> RemoteCall[..., ActorHandle[T]]:  # pyright: ignore[reportRedeclaration]
             """Start an actor; return a handle to it at once."""
+            raise NotImplementedError
 
     elif TYPE_CHECKING:
 
         @property
         def remote(self: Holds[Callable[P, object]]) -> RemoteCall[P, ActorHandle[T]]:
             """Start an actor; return a handle to it at once."""
+            raise NotImplementedError
 
     else:
 
@@ -216,13 +218,16 @@ class BoundActorMethod(Generic[P, Local, Remote]):
 
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Local:
             """Call the method directly, inside of the actor."""
+            raise NotImplementedError
 
         @property
         def remote(self) -> RemoteCall[P, Remote]:
             """Call the method on the actor; return a reference to its result at once."""
+            raise NotImplementedError
 
         def options(self, **options: Any) -> Any:
             """Return the same method with other options for this call."""
+            raise NotImplementedError
 
 
 class _MethodDecorator(Protocol):

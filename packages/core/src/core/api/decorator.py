@@ -38,6 +38,7 @@ class UntypedRemoteDecorator(Protocol):
 
     def __call__(self, function: Callable[P, object], /) -> UntypedRemoteFunction[P]:
         """Make the function remote."""
+        raise NotImplementedError
 
 
 @overload

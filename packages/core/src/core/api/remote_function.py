@@ -121,9 +121,11 @@ class UntypedRemoteFunction(_RemoteCallable, Generic[P]):
         @property
         def remote(self) -> RemoteCall[P, Any]:
             """Start the function; see :meth:`RemoteFunction.remote`."""
+            raise NotImplementedError
 
         def options(self, *, num_returns: Any = ..., **options: Unpack[TaskCallOptions]) -> UntypedRemoteFunction[P]:
             """Return the same function with other options."""
+            raise NotImplementedError
 
 
 class RemoteFunction(_RemoteCallable, Generic[P, R]):
@@ -140,6 +142,7 @@ class RemoteFunction(_RemoteCallable, Generic[P, R]):
         @property
         def remote(self) -> RemoteCall[P, ObjectRef[R]]:
             """Start the function in another process; return a reference to its result at once."""
+            raise NotImplementedError
 
         @overload
         def options(
@@ -149,6 +152,7 @@ class RemoteFunction(_RemoteCallable, Generic[P, R]):
         def options(self, **options: Unpack[TaskCallOptions]) -> RemoteFunction[P, R]: ...
         def options(self, **options: Any) -> Any:
             """Return the same function with other options: ``f.options(num_cpus=2).remote(...)``."""
+            raise NotImplementedError
 
     else:
         remote = _RemoteCallable._submit  # noqa: SLF001 - one function, so that no call stands between
@@ -173,6 +177,7 @@ class RemoteGenerator(_RemoteCallable, Generic[P, Y]):
         @property
         def remote(self) -> RemoteCall[P, ObjectRefGenerator[Y]]:
             """Start the generator; return the references it will yield."""
+            raise NotImplementedError
 
         @overload
         def options(
@@ -182,3 +187,4 @@ class RemoteGenerator(_RemoteCallable, Generic[P, Y]):
         def options(self, **options: Unpack[TaskCallOptions]) -> RemoteGenerator[P, Y]: ...
         def options(self, **options: Any) -> Any:
             """Return the same function with other options: ``f.options(num_cpus=2).remote(...)``."""
+            raise NotImplementedError

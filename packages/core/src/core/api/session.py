@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from core import current
 from core.descriptors import InitConfig
@@ -278,8 +278,7 @@ def _check_bytes(name: str, value: Any) -> int | None:
     if isinstance(value, float) and value == int(value):
         value = int(value)
     count(minimum=1, meaning=" byte")(name, value)
-    checked: int | None = value
-    return checked
+    return cast("int | None", value)
 
 
 def _check_namespace(namespace: Any) -> str | None:
