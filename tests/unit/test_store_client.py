@@ -280,7 +280,7 @@ class StoreMachine(RuleBasedStateMachine):
                 assert not member.client._held
                 assert not member.client._own_at
                 assert not member.client._blocks
-                assert not member.client._lingering
+                assert not member.client.may_release
             # all of it can be had in one piece again
             whole = self.new_id("a")
             assert self.members["a"].client.create(whole, CAPACITY).nbytes == CAPACITY

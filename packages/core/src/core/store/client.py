@@ -31,17 +31,15 @@ from core.store.allocator import ALIGNMENT, RangeAllocator, aligned
 from core.store.arena import Arena, create_file
 from core.store.held import Block, Held
 
-MIB = 1 << 20
 #: Extents asked for at first, and at most; objects larger than that get an extent of their own size.
-MIN_EXTENT = 16 * MIB
-MAX_EXTENT = 64 * MIB
+MIN_EXTENT, MAX_EXTENT = 16 << 20, 64 << 20
 #: Room in front of a block's data for what serialization writes there when the block becomes an object.
 HEADROOM = 4096
 #: Sealed objects nobody asked for are announced after one to two times this many seconds.
 ANNOUNCE_SECONDS = 0.25
 #: After this many seconds without a new object, unused room beyond ``KEEP_IDLE`` bytes goes back to the node.
 IDLE_SECONDS = 10.0
-KEEP_IDLE = 1 * MIB
+KEEP_IDLE = 1 << 20
 
 Request = Callable[[Callable[[int], Any]], Any]
 
@@ -68,6 +66,8 @@ class StoreClient:
         self._max_growth = min(MAX_EXTENT, aligned(arena_bytes // 32))
         #: sealed objects whose place we know
         self._held: dict[bytes, Held] = {}
+        #: how many of them are others'
+        self._foreign = 0
         #: objects being written
         self._writing: dict[bytes, Held] = {}
         #: announced objects in our own extents, by offset, until ``Reclaimed`` or evicted
@@ -83,10 +83,9 @@ class StoreClient:
         self._unannounced: dict[bytes, Held] = {}
         self._freed: list[bytes] = []
         self._unpinned: list[bytes] = []
-        #: anchors that died, as (object, dead reference); appended to by weak-reference callbacks in any thread
+        #: objects of which a view died; appended to by weak-reference callbacks in any thread
         self._released: deque[Held] = deque()
-        # the patrol's memory
-        self._aging: list[bytes] = []
+        self._aging: list[bytes] = []  # the patrol's memory
         self._aged_at = 0.0
         self._created = 0
         self._created_seen = 0
@@ -210,7 +209,7 @@ class StoreClient:
                     return view
             self._pinning[object_id] = self._pinning.get(object_id, 0) + 1
             self._tell_unpinned()  # or an older Unpin would undo the Pin
-        reply: Any = None
+        reply = None
         try:
             reply = self._request(lambda number: to_node.Pin(number, object_id))
         finally:
@@ -255,10 +254,15 @@ class StoreClient:
     @property
     def has_released(self) -> bool:
         """Whether :meth:`drain_released` has something to do."""
-        return bool(self._released)
+        return bool(self._released or self._freed or self._unpinned)
+
+    @property
+    def may_release(self) -> bool:
+        """Whether :meth:`drain_released` may have something to do without any further call: others wait for that."""
+        return bool(self._foreign or self._lingering or self._blocks or self.has_released)
 
     def drain_released(self) -> None:
-        """Take notice of views that died. Costs nothing when none did; call it often."""
+        """Take notice of views that died; tell the node of frees and pins that ended. Cheap; call it often."""
         while self._released:
             with self._lock:
                 try:
@@ -271,13 +275,15 @@ class StoreClient:
                     self._drop(held)
                 elif held.forgotten:
                     self._forget(held)
+        if self._freed or self._unpinned:
+            with self._lock:
+                self._tell_freed()
+                self._tell_unpinned()
 
     @property
     def needs_patrol(self) -> bool:
         """Whether :meth:`patrol` has something to do, now or after a while of idleness."""
-        return bool(
-            self._unannounced or self._freed or self._unpinned or self._released or self._room.total > KEEP_IDLE
-        )
+        return bool(self._unannounced or self.has_released or self._room.total > KEEP_IDLE)
 
     def patrol(self, now: float) -> None:
         """Do what is due by time: tell of frees, announce old objects, return idle room. Call it every few ms.
@@ -345,6 +351,7 @@ class StoreClient:
     def _remove(self, held: Held) -> None:
         """Take a copy out of the tables."""
         held.removed = True
+        self._foreign -= not held.own
         newest = self._held.get(held.id)
         if newest is held:
             if held.previous is None:
@@ -413,10 +420,8 @@ class StoreClient:
 
     def _pinned(self, object_id: bytes, reply: Any) -> memoryview | None:
         """Take note of the answer to a ``Pin``."""
-        waiting = self._pinning[object_id] - 1
-        if waiting:
-            self._pinning[object_id] = waiting
-        else:
+        self._pinning[object_id] -= 1
+        if not self._pinning[object_id]:
             del self._pinning[object_id]
         if reply is None or reply.state == "lost":
             return None
@@ -424,6 +429,7 @@ class StoreClient:
         if held is None:
             held = Held(object_id, reply.offset, reply.size, own=False, path=reply.path)
             self._held[object_id] = held
+            self._foreign += 1
         return self._view(held)
 
     def _tell_sealed(self, objects: list[Held]) -> None:
@@ -471,8 +477,7 @@ class StoreClient:
         with self._lock:
             if reply.size > size:
                 self._room.add(reply.offset + size, reply.size - size)
-        offset = reply.offset
-        return int(offset)
+        return int(reply.offset)
 
     def _create_file(self, object_id: bytes, nbytes: int) -> memoryview:
         reply = self._request(lambda number: to_node.SpillFileRequest(number, object_id, nbytes))

@@ -1,0 +1,83 @@
+"""The object store under a whole session: driver, daemon, workers."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import core
+from tests.eventually import eventually
+
+MIB = 1 << 20
+
+small_store = pytest.mark.init(num_cpus=2, object_store_memory=100 * MIB)
+
+
+def spilled_files(session: Any) -> list[Path]:
+    directory = Path(session.address_info["session_dir"]) / "spill"
+    return list(directory.iterdir()) if directory.exists() else []
+
+
+@core.remote
+def make(number: int) -> Any:
+    return np.full(MIB, number, np.float64)
+
+
+@core.remote
+def check(array: Any, number: int) -> bool:
+    return bool((array == number).all()) and not array.flags.writeable
+
+
+@small_store
+def test_results_and_puts_beyond_the_store_are_spilled_read_and_removed(session: Any) -> None:
+    made = [make.remote(number) for number in range(15)] + [
+        core.put(np.full(MIB, number, np.float64)) for number in range(15, 30)
+    ]
+    assert core.get([check.remote(ref, number) for number, ref in enumerate(made)]) == [True] * 30
+    assert spilled_files(session)
+    assert [core.get(ref)[-1] for ref in made] == list(range(30))
+    made.clear()
+    gc.collect()
+    eventually(lambda: not spilled_files(session))
+
+
+@small_store
+def test_arrays_in_use_are_safe_and_a_full_store_says_so(session: Any) -> None:
+    held = [core.get(core.put(np.full(2 * MIB, number, np.float64))) for number in range(6)]
+    with pytest.raises(core.exceptions.ObjectStoreFullError, match="object store is full of objects in use"):
+        core.put(np.zeros(3 * MIB))
+    assert [set(array[:: MIB // 4]) for array in held] == [{float(number)} for number in range(6)]
+    held.clear()
+    assert core.get(core.put(np.ones(3 * MIB)))[7] == 1.0
+
+
+@small_store
+def test_a_put_larger_than_the_store_goes_through_a_file(session: Any) -> None:
+    ref = core.put(np.full(20 * MIB, 3.0))
+    assert core.get(check.remote(ref, 3))
+    del ref
+    eventually(lambda: not spilled_files(session))
+
+
+@small_store
+def test_a_killed_worker_gives_its_room_back(session: Any) -> None:
+    @core.remote(max_retries=0)
+    def hoard() -> None:
+        kept = [core.put(np.zeros(MIB)) for _ in range(8)]
+        views = core.get(kept)
+        assert len(views) == 8
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for _ in range(3):
+        with pytest.raises(core.exceptions.WorkerCrashedError):
+            core.get(hoard.remote())
+    # views of all the room at once can only be had if nothing of the dead is in the way
+    held = [core.get(core.put(np.full(MIB, number, np.float64))) for number in range(11)]
+    assert [array[0] for array in held] == list(range(11))
+    assert not spilled_files(session)
