@@ -75,6 +75,7 @@ class ActorClient:
         "creation",
         "init",
         "init_error",
+        "killed",
         "max_task_retries",
         "methods",
         "methods_blob",
@@ -106,6 +107,8 @@ class ActorClient:
         self.cause: DeathCause | None = None
         self.init_error = b""
         self.restarts = 0
+        #: this process asked for its end
+        self.killed = False
         #: the creator's record of ``__init__``'s arguments, kept alive for restarts
         self.init: Task | None = None
         #: the last handle went while calls were unfinished
@@ -298,7 +301,7 @@ class Actors:
             if task.dependencies or task.nested:
                 rt.tasks.pin_arguments(task, self._ready)
             connection = client.connection
-            if connection is not None and not client.queue and task.missing == 0:
+            if connection is not None and not client.queue and task.missing == 0 and not client.killed:
                 self._send(connection, task)
             else:
                 self._hold(client, task)
@@ -325,7 +328,8 @@ class Actors:
         """Send what may go, in order."""
         queue = client.queue
         connection = client.connection
-        assert connection is not None
+        if connection is None or client.killed:
+            return
         while queue and queue[0].missing == 0:
             self._send(connection, queue.popleft())
 
@@ -502,6 +506,9 @@ class Actors:
     def kill(self, token: ActorToken, no_restart: bool) -> None:
         """End the actor's process (``Engine.kill_actor``)."""
         with self._reactor.lock:
+            if no_restart:
+                # Calls made from now on must not slip through before the process is gone.
+                token.client.killed = True
             self._rt.to_node(to_node.KillActor(token.actor_id, no_restart))
             self._rt.flush_node()
 

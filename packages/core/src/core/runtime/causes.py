@@ -60,6 +60,12 @@ def worker_died(name: str, task: bytes, cause: DeathCause, attempts: int) -> byt
 def actor_died(actor: bytes, class_name: str, cause: DeathCause | None) -> bytes:
     """Return the blob for a call to a dead actor."""
     text = f"actor {class_name} ({actor.hex()}) is dead"
+    if cause is not None and cause.kind == "unschedulable":
+        return pack(exceptions.ActorUnschedulableError(f"actor {class_name}: {cause.detail}"))
+    if cause is not None and cause.kind == "placement_group_removed":
+        return pack(exceptions.ActorPlacementGroupRemoved(f"actor {class_name}: {cause.detail}"))
+    if cause is not None and cause.kind == "runtime_env":
+        return pack(exceptions.RuntimeEnvSetupError(cause.detail))
     if cause is not None:
         text = with_stderr(f"{text}: {describe(cause)}", cause)
     return pack(exceptions.ActorDiedError(text, actor_id=actor.hex()))

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from core.exceptions import RayError
-from core.refs import ObjectRef
+from core.refs import ActorHandle, ObjectRef
 from core.serialization import PRIMITIVES, Parts, dumps
 from core.unpicklable import find_unpicklable
 
@@ -96,7 +96,7 @@ class Packer:
 def unpicklable_error(what: str, value: Any, error: BaseException) -> TypeError:
     """Return the error that tells why ``value`` cannot be pickled and where the culprit sits."""
     lines = [f"Could not serialize the {what}: {type(error).__name__}: {error}"]
-    lines += [f"  {line}" for line in find_unpicklable(value)]
+    lines += [f"  {line}" for line in find_unpicklable(value, opaque=(ObjectRef, ActorHandle))]
     lines.append(
         "Create such things (locks, sockets, connections, threads) inside the task or actor, or pass what they are "
         "made from."

@@ -731,6 +731,10 @@ class Runtime:
         if self._soon:
             self.flush_node()
 
+    def owns_anything(self) -> bool:
+        """Tell whether objects live here that somebody may still need (under the lock)."""
+        return any(self.table.owned(object_id) for object_id in self.table.entries)
+
     def _freed(self, object_id: bytes, entry: Entry) -> None:
         if entry.state == STORED:
             self.store.free(object_id)

@@ -13,6 +13,7 @@ import concurrent.futures
 import ctypes
 import inspect
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,10 @@ class ActorHost:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._limits: dict[str, asyncio.Semaphore] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flushing = False
+        #: loops that will send their results at the end of their turn
+        self._flushing: set[asyncio.AbstractEventLoop] = set()
+        #: loops of the concurrency groups
+        self._loops: dict[str, asyncio.AbstractEventLoop] = {}
         self._ending = False
 
     # -- construction -----------------------------------------------------------------------------------------------
@@ -186,8 +190,13 @@ class ActorHost:
             assert self._loop is not None
             running = Running(call.task, self.display_name(call), 2, connection, call.extra)
             self._executor.active[call.task] = running
-            # Messages are handled by the loop's own thread, which keeps the reading role.
-            self._loop.call_soon(self._spawn, running, call)
+            group = self._group(call)
+            if group:
+                loop = self._group_loop(group)
+                loop.call_soon_threadsafe(self._spawn, running, call, loop)
+            else:
+                # Messages are handled by the main loop's own thread, which keeps the reading role.
+                self._loop.call_soon(self._spawn, running, call, self._loop)
             return True
         return False
 
@@ -256,9 +265,16 @@ class ActorHost:
 
     # -- asyncio ----------------------------------------------------------------------------------------------------
 
-    def _spawn(self, running: Running, call: peer.Call) -> None:
-        assert self._loop is not None
-        task = self._loop.create_task(self._run_coroutine(running, call))
+    def _group_loop(self, group: str) -> asyncio.AbstractEventLoop:
+        """Return the event loop of a concurrency group: each has a thread of its own, so none blocks another."""
+        loop = self._loops.get(group)
+        if loop is None:
+            loop = self._loops[group] = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name=f"skate-{group}", daemon=True).start()
+        return loop
+
+    def _spawn(self, running: Running, call: peer.Call, loop: asyncio.AbstractEventLoop) -> None:
+        task = loop.create_task(self._run_coroutine(running, call))
         running.coroutine = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -327,21 +343,21 @@ class ActorHost:
 
     def _flush_soon(self) -> None:
         """Send the results of one turn of the loop together."""
-        if not self._flushing:
-            self._flushing = True
-            assert self._loop is not None
-            self._loop.call_soon(self._flush)
+        loop = asyncio.get_running_loop()
+        if loop not in self._flushing:
+            self._flushing.add(loop)
+            loop.call_soon(self._flush, loop)
 
-    def _flush(self) -> None:
-        self._flushing = False
+    def _flush(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        if loop is not None:
+            self._flushing.discard(loop)
         with self._rt.lock:
             self._rt.reactor.flush_dirty()
 
     def cancel_coroutine(self, running: Running) -> None:
         """Cancel an async call (any thread)."""
-        assert self._loop is not None
         if running.coroutine is not None:
-            self._loop.call_soon_threadsafe(running.coroutine.cancel)
+            running.coroutine.get_loop().call_soon_threadsafe(running.coroutine.cancel)
 
     def idle(self) -> bool:
         """Tell whether results should be sent at once: not while an asyncio turn collects them."""
@@ -387,9 +403,8 @@ class ActorHost:
                 executor.leave(0)
 
     async def _finish_async(self) -> None:
-        me = asyncio.current_task()
-        while tasks := [task for task in self._tasks if task is not me]:
-            await asyncio.wait(tasks)
+        while self._tasks:
+            await asyncio.sleep(0.01)  # they may run on several loops; nothing tells of the last one's end
         self._flush()
         self._executor.leave(0)
 

@@ -273,10 +273,12 @@ class Executor(Inbox):
                 self._run_call(connection, message)
             elif type(message) is from_node.StartActor:
                 self._start_actor(message)
-            else:
-                if type(message) is from_node.EndActor and self.actor is not None:
+            elif type(message) is from_node.EndActor:
+                if self.actor is not None:
                     self.actor.finish()
                 self.leave(0)
+            else:
+                self._asked_to_exit(message)
 
     def _run_task(self, connection: Connection, push: peer.Push) -> None:
         function = connection.defined[push.function]
@@ -376,6 +378,17 @@ class Executor(Inbox):
             self.leave(0)
 
     # -- leaving ----------------------------------------------------------------------------------------------------
+
+    def _asked_to_exit(self, message: from_node.Exit) -> None:
+        if message.soft:
+            with self._rt.lock:
+                self._rt.drain()
+                if self.queue or self._rt.owns_anything():
+                    self._rt.to_node(to_node.ExitDeclined())
+                    self._rt.flush_node()
+                    return
+            self.announce_exit(message.reason)
+        self.leave(0)
 
     def announce_exit(self, reason: str) -> None:
         """Tell the node that what follows is intended."""
