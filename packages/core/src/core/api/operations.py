@@ -96,11 +96,12 @@ def wait(
         raise TypeError(f"wait() takes a list of ObjectRef, got {type(refs).__name__}")
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout of wait() must not be negative, got {timeout}")
-    for ref in refs:
-        if not isinstance(ref, ObjectRef | ObjectRefGenerator):
-            raise TypeError(f"wait() takes a list of ObjectRef, got a list with a {type(ref).__name__}: {ref!r}")
     if not refs:
         return [], []
+    # Programs call wait() in a loop over what is left: only passes in C over the whole list are affordable.
+    kinds = set(map(type, refs))
+    if kinds != _REFS_ONLY:
+        _check_kinds(refs)
     if len(set(refs)) != len(refs):
         raise ValueError("wait() takes a list without duplicates")
     if isinstance(num_returns, bool) or not isinstance(num_returns, int):
@@ -108,10 +109,19 @@ def wait(
     if not 1 <= num_returns <= len(refs):
         raise ValueError(f"num_returns must be between 1 and the number of references ({len(refs)}), got {num_returns}")
     engine = current.engine or current.running("wait()")
-    if any(isinstance(ref, ObjectRefGenerator) for ref in refs):
+    if kinds != _REFS_ONLY:
         return _wait_with_generators(refs, num_returns, timeout)
     plain: Any = refs
     return engine.wait(plain, num_returns, timeout, fetch_local)  # type: ignore[return-value]
+
+
+_REFS_ONLY = {ObjectRef}
+
+
+def _check_kinds(refs: list[Any]) -> None:
+    for ref in refs:
+        if not isinstance(ref, ObjectRef | ObjectRefGenerator):
+            raise TypeError(f"wait() takes a list of ObjectRef, got a list with a {type(ref).__name__}: {ref!r}")
 
 
 def _wait_with_generators(refs: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
