@@ -68,7 +68,18 @@ def actor_died(actor: bytes, class_name: str, cause: DeathCause | None) -> bytes
         return pack(exceptions.RuntimeEnvSetupError(cause.detail))
     if cause is not None:
         text = with_stderr(f"{text}: {describe(cause)}", cause)
-    return pack(exceptions.ActorDiedError(text, actor_id=actor.hex()))
+        return pack(
+            exceptions.ActorDiedError(
+                text,
+                actor_id=actor.hex(),
+                class_name=class_name,
+                signal=cause.code if cause.kind == "signal" else 0,
+                exit_code=cause.code if cause.kind == "exit" else None,
+                pid=cause.pid,
+                stderr_tail=cause.stderr_tail,
+            )
+        )
+    return pack(exceptions.ActorDiedError(text, actor_id=actor.hex(), class_name=class_name))
 
 
 def actor_unavailable(actor: bytes, class_name: str, cause: DeathCause | None) -> bytes:
