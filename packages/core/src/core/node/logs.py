@@ -19,7 +19,7 @@ from core.protocol.records import LogLine
 
 STDOUT, STDERR = 1, 2
 #: Lines of stderr kept per worker.
-TAIL_LINES = 20
+TAIL_LINES = 40
 MAX_LINE_BYTES = 16 * 1024
 #: Lines that wait for the driver; when there are more, the oldest are dropped and counted.
 MAX_PENDING_LINES = 10_000

@@ -212,7 +212,8 @@ def _replace_streams(stdout: int, stderr: int) -> None:
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    faulthandler.enable(2)
+    # The thread that crashed only: the stacks of the others would push its last words out of the tail that is kept.
+    faulthandler.enable(2, all_threads=False)
 
 
 def _apply_environment(start: WorkerStart) -> None:
