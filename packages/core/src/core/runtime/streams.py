@@ -43,6 +43,8 @@ class Stream(Struct, eq=False):
     #: where items come from, while they do
     producer: Connection | None = None
     waiters: list[Callable[[], None]] = []
+    #: the generator object died: items are discarded, only the end still counts
+    dropped: bool = False
     #: ``num_returns="dynamic"``: object 0 becomes the list of all items
     collect: bool = False
 
@@ -74,7 +76,7 @@ class Streams:
         """One more item came (under the lock)."""
         stream = self._streams.get(message.task)
         object_id = ids.object_id(message.task, message.index + 1)
-        if stream is None:
+        if stream is None or stream.dropped:
             self._rt.discard(object_id, message.value)
             self._rt.send(connection, peer.Consumed(message.task, -1))
             return
@@ -93,7 +95,7 @@ class Streams:
         stream = self._streams.get(task.id)
         if stream is None:
             return
-        if error is not None:
+        if error is not None and not stream.dropped:
             entry = Entry(pins=1)
             object_id = ids.object_id(task.id, stream.received + 1)
             self._rt.table.entries[object_id] = entry
@@ -112,8 +114,11 @@ class Streams:
                     self._rt.fail_entry(end, entry, error)
             else:
                 self._collect(task, stream.received, end, entry)
-        elif entry is not None:
-            self._rt.give(end, entry, None)
+        else:
+            if stream.dropped:
+                del self._streams[task.id]
+            if entry is not None:
+                self._rt.give(end, entry, None)
         self._wake(stream)
 
     def _collect(self, task: Task, count: int, end: bytes, entry: Entry | None) -> None:
@@ -196,10 +201,13 @@ class Streams:
         """Let go of the items of dead generators and tell their producers (under the lock)."""
         while self.dropped:
             task = self.dropped.popleft()
-            stream = self._streams.pop(task, None)
+            stream = self._streams.get(task)
             if stream is None:
                 continue
-            if stream.total < 0 and stream.producer is not None:
+            stream.dropped = True
+            if stream.total >= 0:
+                del self._streams[task]
+            elif stream.producer is not None:
                 self._rt.send(stream.producer, peer.Consumed(task, -1))
             for index in range(stream.taken, stream.received):
                 self._rt.table.unpin(ids.object_id(task, index + 1))
