@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import time
 import traceback
 from pathlib import Path
 from typing import NoReturn
@@ -58,7 +57,7 @@ def main(argument: str) -> NoReturn:
         # The outermost shell: whatever it was, the log says it and nothing is left running.
         logging.getLogger(__name__).exception("the node daemon failed")
         _tell_launcher(config, traceback.format_exc())
-    _end_brood()
+    process.end_descendants(REAP_SECONDS)
     # Not needed before, and slow to import.
     from core.node import session  # noqa: PLC0415
 
@@ -106,19 +105,3 @@ def _forbid_pickle() -> None:
             os._exit(86)
 
     sys.addaudithook(hook)
-
-
-def _end_brood() -> None:
-    """End and reap every descendant: the zygote, its workers, and what workers started themselves.
-
-    As a child subreaper the daemon inherits the children of those it ends, round by round.
-    """
-    deadline = time.monotonic() + REAP_SECONDS
-    while time.monotonic() < deadline:
-        for pid in process.children(os.getpid()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return

@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 Entry = Callable[[WorkerStart], NoReturn]
 
+#: Seconds spent on reaping what was ended.
+REAP_SECONDS = 1.0
+
 
 class Zygote:
     """The zygote's loop.
@@ -61,6 +64,8 @@ class Zygote:
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         process.die_with_parent(signal.SIGTERM, self._node_pid)
+        # What a worker started and left behind comes here, so that it ends with the session even if the daemon is gone.
+        process.adopt_orphans()
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         gc.disable()
         _execute_package()
@@ -104,13 +109,15 @@ class Zygote:
             self._end_session()
 
     def _reap(self) -> None:
-        while self._children:
+        while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if not pid:
                 return
+            if pid not in self._children:
+                continue  # an orphan, adopted
             self._children.discard(pid)
             self._send(Exited(pid, os.waitstatus_to_exitcode(status)), [])
 
@@ -173,12 +180,11 @@ class Zygote:
 
     def _end_session(self) -> NoReturn:
         """The daemon is gone: end the brood, remove what is left of the session, leave."""
+        # Those that cannot know of the descendants (no /proc) still know their children.
         for pid in self._children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in self._children:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+        process.end_descendants(REAP_SECONDS)
         session.remove(Path(self._session_dir))
         os._exit(0)
 
