@@ -132,3 +132,18 @@ def _directory_of_module(module: Any) -> str:
     if not path.exists():
         raise ValueError(f"runtime_env['py_modules']: there is no {path}")
     return str(path.parent)
+
+
+def merged_env(outer: specs.RuntimeEnv, inner: specs.RuntimeEnv) -> specs.RuntimeEnv:
+    """Return ``inner`` on top of ``outer``: variables are merged, directories of ``inner`` win."""
+    return specs.RuntimeEnv(
+        env_vars=tuple(sorted({**dict(outer.env_vars), **dict(inner.env_vars)}.items())),
+        working_dir=inner.working_dir or outer.working_dir,
+        py_modules=inner.py_modules or outer.py_modules,
+    )
+
+
+def env_dict(env: specs.RuntimeEnv) -> dict[str, Any]:
+    """Return a runtime environment as users write it."""
+    fields = {"env_vars": dict(env.env_vars), "working_dir": env.working_dir, "py_modules": list(env.py_modules)}
+    return {name: value for name, value in fields.items() if value}

@@ -20,15 +20,14 @@ from core.exceptions import RaySystemError, TaskPlacementGroupRemoved
 from core.node import launcher
 from core.node.config import NodeConfig
 from core.options import ActorOptions
-from core.protocol import from_node, to_node
+from core.protocol import VERSION, from_node, to_node
 from core.protocol.records import Bundle, PlacementGroupInfo
 from core.refs import ActorHandle, ActorToken, ObjectRef, ObjectRefGenerator
+from core.runtime import causes
 from core.runtime.logs import LogPrinter
 from core.runtime.objects import PENDING, Entry
-from core.runtime import causes
 from core.runtime.runtime import Runtime
 from core.specs import RESOURCE_UNIT, Resources
-from core.protocol import VERSION
 
 #: Modules that workers should have imported already if the driver has, as far as they are cheap to keep.
 PRELOADED = ("numpy",)
@@ -196,9 +195,7 @@ class NativeEngine:
     def get_named_actor(self, name: str, namespace: str | None) -> ActorHandle[Any]:
         """See ``Engine``."""
         wanted = namespace or self.runtime.namespace
-        reply: from_node.ActorReply = self.runtime.request(
-            lambda number: to_node.GetNamedActor(number, name, wanted)
-        )
+        reply: from_node.ActorReply = self.runtime.request(lambda number: to_node.GetNamedActor(number, name, wanted))
         if reply.info is None:
             raise ValueError(
                 f"Failed to look up actor with name {name!r} in namespace {wanted!r}: it was not created, or it is dead"
@@ -393,4 +390,3 @@ def _group_state(info: PlacementGroupInfo, ready: ObjectRef[Any] | None) -> Plac
 
 def _removed_group(info: PlacementGroupInfo) -> bytes:
     return causes.pack(TaskPlacementGroupRemoved(f"placement group {info.placement_group_id.hex()} was removed"))
-

@@ -319,7 +319,12 @@ class NodeService:
             return
         connection.welcomed(message.address, message.kind, job.job_id)
         welcome = from_node.Welcome(
-            self.config.session_dir, self.node_id, job.job_id, job.namespace, self.objects.arena_bytes
+            self.config.session_dir,
+            self.node_id,
+            job.job_id,
+            job.namespace,
+            self.objects.arena_bytes,
+            {"labels": self.config.labels},
         )
         connection.send_with_fd(welcome, self.objects.arena_fd)
         self.objects.process_joined(message.address)

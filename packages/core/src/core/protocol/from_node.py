@@ -26,7 +26,7 @@ class Welcome(_Msg):
     job_id: bytes
     namespace: str
     arena_bytes: int
-    #: workers only: the environment they were started for
+    #: facts about the node: "labels"
     config: Json = {}
 
 

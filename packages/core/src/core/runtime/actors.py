@@ -22,6 +22,7 @@ from core.runtime.connection import Connection
 from core.runtime.objects import FAILED, INLINE, Entry
 from core.runtime.packing import unpicklable_error
 from core.runtime.tasks import BATCH, LINGER
+from core.runtime_env import merged_env
 from core.serialization import Parts, dumps_code
 from core.specs import LeaseSpec, RuntimeEnv
 from core.state.leases import FunctionCost, Task
@@ -164,7 +165,8 @@ class Actors:
                 entry.pins += 1
             self._entries[creation] = Entry(state=INLINE, data=_NONE, local=1)
             self._clients[actor_id] = client
-            self._by_creation[creation] = client
+            if not options.detached:
+                self._by_creation[creation] = client
         token = ActorToken(
             actor_id,
             cls.name,
@@ -176,6 +178,11 @@ class Actors:
             options.max_pending_calls,
             cls.is_async,
         )
+        if options.labels and (reason := rt.misfit(options.labels)):
+            with self._reactor.lock:
+                client.state, client.cause = "DEAD", DeathCause("unschedulable", detail=reason)
+                self._dead(client)
+            return ActorHandle(token)
         if options.name:
             return self._create_named(spec, token, client)
         with self._reactor.lock:
@@ -256,10 +263,11 @@ class Actors:
         )
 
     def _with_env(self, placement: LeaseSpec) -> LeaseSpec:
+        placement = self._rt.tasks.placed(placement)
         default = self._rt.default_env
-        if default != RuntimeEnv() and placement.runtime_env == RuntimeEnv():
-            return structs.replace(placement, runtime_env=default)
-        return placement
+        if default == RuntimeEnv():
+            return placement
+        return structs.replace(placement, runtime_env=merged_env(default, placement.runtime_env))
 
     # -- calls ------------------------------------------------------------------------------------------------------
 

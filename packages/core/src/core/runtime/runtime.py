@@ -36,6 +36,7 @@ from core.runtime.reactor import Reactor
 from core.runtime.streams import Streams
 from core.runtime.tasks import Tasks
 from core.runtime.waiting import EventWaiter, GetWaiter, ReplyWaiter, WaitWaiter
+from core.scheduling import LabelConstraint
 from core.serialization import Parts, loads
 from core.specs import RuntimeEnv
 from core.state.leases import Task
@@ -81,6 +82,10 @@ class Inbox:
 
     def process_died(self, address: bytes) -> None:
         """Another process is gone."""
+
+    def captured_group(self) -> bytes:
+        """Return the placement group that tasks submitted by this thread run in unless they say otherwise."""
+        return b""
 
     def exit_actor(self) -> None:
         """End the actor that the calling thread runs in.
@@ -652,7 +657,7 @@ class Runtime:
         if connection is self._node:
             self._node_gone()
             return
-        if error is not None:
+        if isinstance(error, ProtocolError):
             logger.warning("connection from %s closed: %s", connection.address.hex() or "a stranger", error)
         address = connection.address
         if address and self._peers.get(address) is connection:
@@ -830,6 +835,14 @@ class Runtime:
     def submitted_many(self, now: float) -> None:
         """A thread submits in a loop: send what is queued and handle what came, without waiting."""
         self.reactor.poll_now()
+
+    def misfit(self, labels: tuple[LabelConstraint, ...]) -> str:
+        """Say which label constraint no node satisfies; "" if all are satisfied."""
+        of_node: dict[str, str] = self.welcome.config.get("labels", {})
+        for constraint in labels:
+            if not constraint.allows(of_node):
+                return f"no node satisfies the label constraint {constraint}; this node's labels are {of_node}"
+        return ""
 
     def digest(self, blob: bytes) -> bytes:
         """Return the digest that names exported code."""

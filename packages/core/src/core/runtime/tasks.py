@@ -20,9 +20,10 @@ from core.runtime import causes
 from core.runtime.connection import Connection
 from core.runtime.objects import FAILED, PENDING, STORED, Entry
 from core.runtime.packing import unpicklable_error
+from core.runtime_env import merged_env
 from core.serialization import Parts, dumps_code
-from core.specs import LeaseSpec, RuntimeEnv
-from core.state.leases import FunctionCost, Lease, LeasePool, Task
+from core.specs import LeaseSpec, RuntimeEnv, Strategy
+from core.state.leases import PATIENCE, FunctionCost, Lease, LeasePool, Task
 
 if TYPE_CHECKING:
     from core.runtime.runtime import Runtime
@@ -132,9 +133,11 @@ class Tasks:
                 result = self.make_returns(task, returns, options.backpressure)
             if task.dependencies or task.nested:
                 self.pin_arguments(task, self._enqueue)
-            pool = self.pool_of(options.lease, task.depth)
+            pool = self.pool_of(self.placed(options.lease), task.depth)
             task.pool = pool
-            if task.missing == 0:
+            if options.labels and (reason := self._rt.misfit(options.labels)):
+                self._refuse(task, ("unschedulable", reason))
+            elif task.missing == 0:
                 self._enqueue(task, pool)
         return result
 
@@ -177,11 +180,21 @@ class Tasks:
                 task.missing += 1
                 self._rt.need(object_id, entry, ready)
 
+    def placed(self, spec: LeaseSpec) -> LeaseSpec:
+        """Return ``spec``, in the placement group that the running task captures its children for, if it does."""
+        if self._rt.kind == "driver" or spec.strategy.kind != "default":
+            return spec
+        group = self._rt.inbox.captured_group()
+        if not group:
+            return spec
+        strategy = Strategy("placement_group", placement_group=group, capture_child_tasks=True)
+        return structs.replace(spec, strategy=strategy)
+
     def pool_of(self, spec: LeaseSpec, depth: int) -> LeasePool:
         """Return the pool of a scheduling class (under the lock)."""
         default = self._rt.default_env
-        if default != _NO_ENV and spec.runtime_env == _NO_ENV:
-            spec = structs.replace(spec, runtime_env=default)
+        if default != _NO_ENV:
+            spec = structs.replace(spec, runtime_env=merged_env(default, spec.runtime_env))
         pool = self._pools.get((spec, depth))
         if pool is None:
             pool = LeasePool(len(self._by_number) + 1, spec, depth)
@@ -239,7 +252,8 @@ class Tasks:
 
     def _extra(self, task: Task, lease: Lease) -> peer.Extra | None:
         options: TaskOptions = task.options
-        strategy = options.lease.strategy
+        spec: LeaseSpec = task.pool.spec
+        strategy = spec.strategy
         if (
             task.returns == 1
             and not task.dependencies
@@ -247,7 +261,7 @@ class Tasks:
             and not task.attempt
             and not options.name
             and not lease.gpu_ids
-            and options.lease.resources == _ONE_CPU
+            and spec.resources == _ONE_CPU
             and strategy.kind == "default"
         ):
             return None
@@ -262,7 +276,7 @@ class Tasks:
             "",
             strategy.placement_group,
             strategy.capture_child_tasks,
-            options.lease.resources,
+            spec.resources,
         )
 
     def _failed_dependency(self, task: Task) -> bool:
@@ -330,8 +344,11 @@ class Tasks:
 
     def fill(self, pool: LeasePool, now: float) -> None:
         """Push queued tasks to workers with room (under the lock)."""
-        for lease, task in pool.fill(now):
+        pushes = pool.fill(now)
+        for lease, task in pushes:
             self._push(lease, task, now)
+        if pushes and pool.piped():
+            self._reactor.schedule(now + PATIENCE)
         if not pool.queue and pool.demand:
             self._announce(pool)
 
@@ -348,7 +365,7 @@ class Tasks:
             if pool.piped():
                 if pool.idle or pool.queue or pool.demand or len(pool.leases) > 1:
                     self._steal(pool, now)
-                due = now + 0.01
+                due = now + PATIENCE
             if pool.leases:
                 self._return_idle(pool, now)
                 if pool.idle and (due is None or due > now + KEEP_LEASE):

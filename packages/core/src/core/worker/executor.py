@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from core import refs
@@ -25,7 +26,8 @@ from core.protocol.zygote import WorkerStart
 from core.runtime.connection import Connection
 from core.runtime.runtime import Inbox
 from core.runtime.waiting import EventWaiter
-from core.specs import RESOURCE_UNIT, RuntimeEnv
+from core.runtime_env import env_dict
+from core.specs import RESOURCE_UNIT
 from core.worker import running as running_module
 from core.worker.functions import FunctionTable
 from core.worker.outcome import Outcomes
@@ -81,7 +83,11 @@ class Executor(Inbox):
         """``Inbox.received``."""
         kind = type(message)
         if kind is peer.Push:
-            self._enqueue(connection, message)
+            if self._told_blocked:
+                # Sent before the caller knew: it must not wait behind the blocked task, which may wait for it.
+                self._rt.send(connection, peer.Returned([message.task], True))
+            else:
+                self._enqueue(connection, message)
         elif kind is peer.Call:
             if self.actor is not None and self.actor.takes(connection, message):
                 return
@@ -197,14 +203,24 @@ class Executor(Inbox):
         """``Inbox.actor_spec``."""
         return None if self.actor is None else self.actor.spec
 
+    def captured_group(self) -> bytes:
+        """``Inbox.captured_group``."""
+        if self.actor is not None:
+            strategy = self.actor.spec.placement.strategy
+            return strategy.placement_group if strategy.capture_child_tasks else b""
+        running = running_module.current.get() or self.running
+        if running is None or running.extra is None or not running.extra.capture_child_tasks:
+            return b""
+        return running.extra.placement_group
+
     def facts(self) -> dict[str, Any]:
         """``Inbox.facts``."""
         running = running_module.current.get() or self.running
-        facts: dict[str, Any] = {"runtime_env": _env_as_dict(self.start.runtime_env), "gpu_ids": self.gpu_ids}
+        facts: dict[str, Any] = {"runtime_env": env_dict(self.start.runtime_env), "gpu_ids": self.gpu_ids}
         if self.actor is not None:
             facts |= self.actor.facts()
         if running is not None:
-            facts |= {"task_id": running.task.hex(), "task_name": running.name, "is_canceled": running.cancelled}
+            facts |= {"task_id": running.task.hex(), "task_name": running.short_name, "is_canceled": running.cancelled}
             facts["task_function_name"] = running.function or running.name
             extra = running.extra
             if self.actor is None:
@@ -285,6 +301,8 @@ class Executor(Inbox):
         extra = push.extra
         name = (extra.name if extra is not None else "") or function.name
         running = Running(push.task, name, push.depth + 1, connection, extra, function=function.name)
+        if extra is not None and extra.gpu_ids:
+            show_gpus(extra.gpu_ids)
         function.calls += 1
         exiting = 0 < function.max_calls <= function.calls
         self.execute(running, function.load, push.args, exiting)
@@ -367,6 +385,8 @@ class Executor(Inbox):
         from core.worker.actor import ActorHost
 
         self.gpu_ids = list(message.gpu_ids)
+        if self.gpu_ids:
+            show_gpus(self.gpu_ids)
         host = ActorHost(self._rt, self, message)
         if host.construct():
             self.actor = host
@@ -408,13 +428,6 @@ class Executor(Inbox):
             os._exit(code)
 
 
-def _env_as_dict(env: RuntimeEnv) -> dict[str, Any]:
-    """Return a runtime environment as users write it."""
-    out: dict[str, Any] = {}
-    if env.env_vars:
-        out["env_vars"] = dict(env.env_vars)
-    if env.working_dir:
-        out["working_dir"] = env.working_dir
-    if env.py_modules:
-        out["py_modules"] = list(env.py_modules)
-    return out
+def show_gpus(gpu_ids: Sequence[int]) -> None:
+    """Let libraries see only the assigned accelerators."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in gpu_ids)

@@ -30,6 +30,11 @@ class Running(Struct, eq=False):
     #: user code is on the stack: the only time an interrupt may be raised
     in_user_code: bool = False
 
+    @property
+    def short_name(self) -> str:
+        """The name without module and outer scopes, as Ray shows it."""
+        return self.name.rpartition(".")[2] if self.name == self.function else self.name
+
 
 #: What the current thread or coroutine runs.
 current: contextvars.ContextVar[Running | None] = contextvars.ContextVar("skate_running", default=None)
