@@ -34,8 +34,10 @@ monotonic = time.monotonic
 BATCH = 64
 #: Seconds after the last flush from which a new message is not held back for company.
 LINGER = 0.0003
-#: Seconds an idle lease is kept for the next task.
+#: Seconds a driver keeps an idle lease for its next task.
 KEEP_LEASE = 0.5
+#: The same for a task or actor that submits: others of its depth are likely to wait for the worker.
+KEEP_NESTED_LEASE = 0.01
 _FIRST = ids.FIRST_INDEX
 
 
@@ -65,8 +67,7 @@ class Tasks:
         #: (pool, lease) by worker address
         self._leases: dict[bytes, tuple[LeasePool, Lease]] = {}
         self._functions = 0
-        self._prefix = runtime.address
-        self._suffix = runtime.job_id
+        self._keep = KEEP_LEASE if runtime.kind == "driver" else KEEP_NESTED_LEASE
 
     # -- submission -------------------------------------------------------------------------------------------------
 
@@ -317,7 +318,7 @@ class Tasks:
         self._leases[message.address] = (pool, lease)
         pool.granted(lease, now)
         self.fill(pool, now)
-        self._reactor.schedule(now + KEEP_LEASE)
+        self._reactor.schedule(now + self._keep)
 
     def refused(self, message: from_node.LeaseRefused) -> None:
         """The node will never serve a class."""
@@ -352,11 +353,19 @@ class Tasks:
         if not pool.queue and pool.demand:
             self._announce(pool)
 
-    def _return_idle(self, pool: LeasePool, now: float) -> None:
-        for lease in pool.to_return(now, KEEP_LEASE):
+    def _return_idle(self, pool: LeasePool, now: float, keep: float | None = None) -> None:
+        for lease in pool.to_return(now, self._keep if keep is None else keep):
             self._leases.pop(lease.address, None)
             lease.connection.lease = lease.connection.pool = None
             self._rt.to_node(to_node.ReturnLease(lease.id))
+
+    def return_idle(self) -> None:
+        """Give back every idle lease: the task that needed them is over."""
+        if self._leases:
+            with self._reactor.lock:
+                for pool in list(self._by_number.values()):
+                    self._return_idle(pool, monotonic(), 0.0)
+                self._reactor.flush_dirty()
 
     def tick(self, now: float) -> float | None:
         """Steal back what is stuck, return what is idle; return when to be called next."""
@@ -368,8 +377,8 @@ class Tasks:
                 due = now + PATIENCE
             if pool.leases:
                 self._return_idle(pool, now)
-                if pool.idle and (due is None or due > now + KEEP_LEASE):
-                    due = now + KEEP_LEASE
+                if pool.idle and (due is None or due > now + self._keep):
+                    due = now + self._keep
         return due
 
     def _steal(self, pool: LeasePool, now: float) -> None:

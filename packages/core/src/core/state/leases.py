@@ -263,7 +263,7 @@ class LeasePool:
         for lease in list(self.leases.values()):
             if lease.inflight or lease.blocked:
                 continue
-            if lease.reclaim or now - lease.idle_since > keep:
+            if lease.reclaim or now - lease.idle_since >= keep:
                 del self.leases[lease.address]
                 if lease in self.idle:
                     self.idle.remove(lease)

@@ -306,6 +306,7 @@ class Executor(Inbox):
         function.calls += 1
         exiting = 0 < function.max_calls <= function.calls
         self.execute(running, function.load, push.args, exiting)
+        self._rt.tasks.return_idle()
         if exiting:
             self.announce_exit(f"max_calls={function.max_calls} of {function.name} is reached")
             self.leave(0)
