@@ -129,6 +129,8 @@ class Runtime:
         #: called with ``from_node.Log`` and ``from_node.Notice`` messages
         self.on_log = on_log
         self.closed = False
+        #: this is a child that user code forked: everything here is its parent's
+        self.forked = False
         self.failure: bytes | None = None
         self.reactor = Reactor(self)
         self.lock = self.reactor.lock
@@ -1170,6 +1172,7 @@ class Runtime:
 
     def abandon(self) -> None:
         """Close what a forked child inherited, without a word to anybody."""
+        self.forked = True
         self.closed = True
         self.reactor.closed = True
         for connection in [self._node, *self._peers.values()]:

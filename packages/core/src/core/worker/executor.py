@@ -30,7 +30,7 @@ from core.runtime_env import env_dict
 from core.specs import RESOURCE_UNIT
 from core.worker import running as running_module
 from core.worker.functions import FunctionTable
-from core.worker.outcome import Outcomes
+from core.worker.outcome import Outcomes, end_forked_child
 from core.worker.running import Running
 from core.worker.streaming import Producers
 
@@ -413,12 +413,16 @@ class Executor(Inbox):
 
     def announce_exit(self, reason: str) -> None:
         """Tell the node that what follows is intended."""
+        if self._rt.forked:
+            return
         with self._rt.lock:
             self._rt.to_node(to_node.Exiting(reason))
             self._rt.reactor.flush_dirty()
 
     def leave(self, code: int) -> NoReturn:
         """Send what is queued, run exit handlers, end the process."""
+        if self._rt.forked:
+            end_forked_child(SystemExit(code))
         with self._rt.lock:
             self._rt.reactor.flush_dirty()
         try:

@@ -9,11 +9,20 @@ from typing import NoReturn
 
 from core import current
 from core.engine.native import NativeEngine
+from core.exceptions import RaySystemError
 from core.protocol import to_node
 from core.protocol.zygote import WorkerStart
 from core.runtime.runtime import Runtime
 from core.protocol import VERSION
 from core.worker.executor import Executor
+
+
+def _refuse_session() -> NoReturn:
+    """Stand in for the start of a default session: only a child forked by a task finds no engine in a worker."""
+    raise RaySystemError(
+        "this process was forked inside of a task or actor and has no part in its session: use the session before the "
+        "fork, submit a task instead of forking, or call core.init() here for a session of its own"
+    )
 
 
 def run(start: WorkerStart) -> NoReturn:
@@ -29,6 +38,7 @@ def run(start: WorkerStart) -> NoReturn:
         runtime.default_env = start.runtime_env
         executor.attach(runtime)
         current.set_engine(NativeEngine(runtime))
+        current.set_auto_init(_refuse_session)
         runtime.start()
         executor.run()
     except BaseException:  # the process's outermost shell: whatever it was, the log says it

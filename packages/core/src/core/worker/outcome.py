@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from core import exceptions, ids, remote_errors
 from core.protocol import peer
@@ -22,6 +25,26 @@ if TYPE_CHECKING:
 #: Results are held back for company at most this long while more work waits, in seconds.
 LINGER = 0.001
 BATCH = 64
+
+
+def end_forked_child(error: BaseException | None) -> NoReturn:
+    """End a process that user code forked and that came back from it into the worker's code.
+
+    Its sockets and its shared memory are the parent's, so nothing may be sent: it ends as a script would.
+
+    Args:
+        error: what it raised instead of returning.
+    """
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        traceback.print_exception(error)
+        code = 1
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # streams may be closed or replaced by anything
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 class Outcomes:
@@ -82,6 +105,8 @@ class Outcomes:
 
     def send_value(self, running: Running, value: Any, micros: int, *, exiting: bool = False) -> None:
         """Send what user code returned."""
+        if self._rt.forked:
+            end_forked_child(None)
         extra = running.extra
         returns = 1 if extra is None else extra.returns
         if returns != 1:
@@ -145,6 +170,8 @@ class Outcomes:
 
     def send_item(self, running: Running, index: int, value: Any) -> None:
         """Send one item of a stream."""
+        if self._rt.forked:
+            end_forked_child(None)
         object_id = ids.object_id(running.task, index + 1)
         data, contained = self._pack(running, value)
         message = self.value(object_id, data, contained)
@@ -158,11 +185,15 @@ class Outcomes:
 
     def send_item_error(self, running: Running, index: int, error: BaseException) -> None:
         """Send the error that ends a stream as its last item."""
+        if self._rt.forked:
+            end_forked_child(error)
         value = peer.Value("e", self.error_blob(running, error))
         self._send(running.connection, peer.Item(running.task, index, value))
 
     def send_end(self, running: Running, count: int, micros: int) -> None:
         """End a stream of ``count`` items."""
+        if self._rt.forked:
+            end_forked_child(None)
         self._send(running.connection, peer.Results(running.task, (), micros, items=count), flush=True)
 
     def error_blob(self, running: Running, error: BaseException) -> bytes:
@@ -173,6 +204,8 @@ class Outcomes:
 
     def send_error(self, running: Running, error: BaseException, micros: int) -> None:
         """Send what user code raised."""
+        if self._rt.forked:
+            end_forked_child(error)
         cancelled = running.cancelled or isinstance(error, KeyboardInterrupt)
         blob = causes.cancelled(running.task, running.name) if cancelled else self.error_blob(running, error)
         value = peer.Value("e", blob)
