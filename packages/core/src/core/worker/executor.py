@@ -413,6 +413,7 @@ class Executor(Inbox):
 
     def announce_exit(self, reason: str) -> None:
         """Tell the node that what follows is intended."""
+        self.outcomes.leave_if_forked()
         if self._rt.forked:
             return
         with self._rt.lock:
@@ -421,6 +422,7 @@ class Executor(Inbox):
 
     def leave(self, code: int) -> NoReturn:
         """Send what is queued, run exit handlers, end the process."""
+        self.outcomes.leave_if_forked(code)
         if self._rt.forked:
             end_forked_child(SystemExit(code))
         with self._rt.lock:
