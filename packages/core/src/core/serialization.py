@@ -51,7 +51,7 @@ class Parts:
         start = _HEADER.size + 16 * count
         offset = start + len(pickled)
         offsets = []
-        table = []
+        table: list[int] = []
         for buffer in buffers:
             offset = -(-offset // ALIGNMENT) * ALIGNMENT
             offsets.append(offset)

@@ -127,13 +127,13 @@ class NativeEngine:
         # The hot paths, without a detour.
         self.submit_task = runtime.tasks.submit
         self.call_actor = runtime.actors.call
-        self.put = runtime.put
-        self.get_one = runtime.get_one
-        self.get_many = runtime.get_many
-        self.note_serialized = runtime.note_serialized
-        self.adopt_ref = runtime.adopt_ref
+        self.put = runtime.values.put
+        self.get_one = runtime.values.get_one
+        self.get_many = runtime.values.get_many
+        self.note_serialized = runtime.exchange.note_serialized
+        self.adopt_ref = runtime.exchange.adopt_ref
         self.drop_generator = runtime.streams.drop
-        self.future = runtime.future
+        self.future = runtime.values.future
         if hasattr(os, "register_at_fork"):
             me = weakref.ref(self)
             os.register_at_fork(after_in_child=lambda: _forked(me))
@@ -144,7 +144,7 @@ class NativeEngine:
         self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         """See ``Engine``."""
-        return self.runtime.wait(refs, num_returns, timeout)
+        return self.runtime.values.wait(refs, num_returns, timeout)
 
     def cancel(self, ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
         """See ``Engine``."""
@@ -266,9 +266,9 @@ class NativeEngine:
         if waiting is None or entry is None or entry.state != PENDING:
             return
         if info.state == "CREATED":
-            self.runtime.give(waiting[0], entry, None)
+            self.runtime.settling.give(waiting[0], entry, None)
         else:
-            self.runtime.fail_entry(waiting[0], entry, _removed_group(info))
+            self.runtime.settling.fail_entry(waiting[0], entry, _removed_group(info))
 
     def remove_placement_group(self, placement_group_id: bytes) -> None:
         """See ``Engine``."""
@@ -286,7 +286,7 @@ class NativeEngine:
         waiting = self.runtime.placement_groups.get(placement_group_id)
         ready = None
         if waiting is not None:
-            ready = self.runtime.adopt_ref(waiting[0])
+            ready = self.runtime.exchange.adopt_ref(waiting[0])
         elif reply.info.state == "PENDING":
             ready = self._group_ready(placement_group_id)
         return _group_state(reply.info, ready)

@@ -23,7 +23,7 @@ from core.runtime.objects import FAILED, INLINE, Entry
 from core.runtime.packing import unpicklable_error
 from core.runtime.tasks import BATCH, LINGER
 from core.runtime_env import merged_env
-from core.serialization import Parts, dumps_code
+from core.serialization import dumps_code
 from core.specs import LeaseSpec, RuntimeEnv
 from core.state.leases import FunctionCost, Task
 
@@ -137,18 +137,12 @@ class Actors:
         """Create an actor (``Engine.create_actor``)."""
         rt = self._rt
         exported = self._export(cls)
-        packed = rt.packer.arguments(f"{cls.name}.__init__", args, kwargs)
         init = Task(rt.next_task_id(), "__init__", b"", _NO_COST)
-        dependencies: tuple[tuple[bytes, int, str], ...] = ()
-        if type(packed) is bytes:
-            init.args = packed
-        else:
-            init.nested = packed.nested + tuple(object_id for object_id, _, _ in packed.dependencies)
-            dependencies = packed.dependencies
-            if type(packed.data) is Parts:
-                rt.store_arguments(init, packed.data)
-            else:
-                init.args = packed.data
+        rt.values.pack_arguments(init, f"{cls.name}.__init__", args, kwargs)
+        dependencies = init.dependencies
+        # The worker fetches them itself, again after each restart: here they only count.
+        init.nested += tuple(object_id for object_id, _, _ in dependencies)
+        init.dependencies = ()
         creation = init.id + _FIRST
         actor_id = ids.actor_id(init.id)
         client = ActorClient(rt, actor_id, cls.name, creation)
@@ -278,21 +272,12 @@ class Actors:
         if client.session is not rt:
             raise rt.stale(f"actor {token.class_name}")
         options: MethodOptions = method.options
-        packed = rt.packer.arguments(method.name, args, kwargs)
         returns = options.num_returns
         retries = client.max_task_retries if options.max_task_retries is None else options.max_task_retries
         task = Task(rt.next_task_id(), method.name, b"", _NO_COST, returns, retries)
         task.options = options
         task.pool = client
-        if type(packed) is bytes:
-            task.args = packed
-        else:
-            task.dependencies = packed.dependencies
-            task.nested = packed.nested
-            if type(packed.data) is Parts:
-                rt.store_arguments(task, packed.data)
-            else:
-                task.args = packed.data
+        rt.values.pack_arguments(task, method.name, args, kwargs)
         with self._reactor.lock:
             if 0 < token.max_pending_calls <= client.unfinished:
                 raise PendingCallsLimitExceeded(
@@ -317,7 +302,7 @@ class Actors:
 
     def _hold(self, client: ActorClient, task: Task) -> None:
         if client.state == "DEAD":
-            self._rt.finish_failed(task, self._dead_error(client))
+            self._rt.settling.finish_failed(task, self._dead_error(client))
         elif client.ordered or task.missing == 0:
             client.queue.append(task)
             if client.connection is not None:
@@ -355,13 +340,13 @@ class Actors:
             for object_id, _, _ in task.dependencies:
                 entry = self._entries[object_id]
                 if entry.state == FAILED:
-                    self._rt.finish_failed(task, entry.data)
+                    self._rt.settling.finish_failed(task, entry.data)
                     return
             extra = peer.Extra(
                 task.returns,
                 task.attempt,
                 options.name,
-                self._rt.resolve(task.dependencies) if task.dependencies else (),
+                self._rt.exchange.resolve(task.dependencies) if task.dependencies else (),
                 task.args_stored,
                 options.backpressure,
                 (),
@@ -448,11 +433,13 @@ class Actors:
         for task in orphans:
             task.lease = None
             if task.cancelled:
-                self._rt.finish_failed(task, causes.cancelled(task.id, f"{client.class_name}.{task.function}"))
+                self._rt.settling.finish_failed(task, causes.cancelled(task.id, f"{client.class_name}.{task.function}"))
             elif dead:
-                self._rt.finish_failed(task, self._dead_error(client))
+                self._rt.settling.finish_failed(task, self._dead_error(client))
             elif task.retries_left == 0:
-                self._rt.finish_failed(task, causes.actor_unavailable(client.actor_id, client.class_name, cause))
+                self._rt.settling.finish_failed(
+                    task, causes.actor_unavailable(client.actor_id, client.class_name, cause)
+                )
             else:
                 task.retries_left -= task.retries_left > 0
                 task.attempt += 1
@@ -468,7 +455,7 @@ class Actors:
         error = self._dead_error(client)
         queue, client.queue = client.queue, deque()
         for task in queue:
-            self._rt.finish_failed(task, error)
+            self._rt.settling.finish_failed(task, error)
 
     def _dead(self, client: ActorClient) -> None:
         self._fail_queue(client)
@@ -529,7 +516,7 @@ class Actors:
             return
         if task in client.queue:
             client.queue.remove(task)
-        self._rt.finish_failed(task, causes.cancelled(task.id, f"{client.class_name}.{task.function}"))
+        self._rt.settling.finish_failed(task, causes.cancelled(task.id, f"{client.class_name}.{task.function}"))
         if client.connection is not None:
             self._flush(client)
 
@@ -559,9 +546,7 @@ class Actors:
         )
         return self.handle_of(info)
 
-    def _client(
-        self, actor_id: bytes, class_name: str, creation: bytes, methods: dict[str, MethodInfo]
-    ) -> ActorClient:
+    def _client(self, actor_id: bytes, class_name: str, creation: bytes, methods: dict[str, MethodInfo]) -> ActorClient:
         with self._reactor.lock:
             client = self._clients.get(actor_id)
             if client is None:

@@ -53,7 +53,9 @@ def worker_died(name: str, task: bytes, cause: DeathCause, attempts: int) -> byt
     signal_number = cause.code if cause.kind == "signal" else 0
     exit_code = cause.code if cause.kind == "exit" else None
     return pack(
-        exceptions.WorkerCrashedError(text, signal=signal_number, exit_code=exit_code, pid=cause.pid, task=name, stderr_tail=cause.stderr_tail)
+        exceptions.WorkerCrashedError(
+            text, signal=signal_number, exit_code=exit_code, pid=cause.pid, task=name, stderr_tail=cause.stderr_tail
+        )
     )
 
 

@@ -25,7 +25,6 @@ import logging
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -420,8 +419,6 @@ class Reactor:
         seen, quiet = -1, 0
         while not self.closed:
             time.sleep(PATROL)
-            if self.closed:
-                break
             if self._deferred_signal:
                 self._resend_signal()
             if self.dirty:
@@ -501,8 +498,3 @@ class Reactor:
         os.close(self._wake_write)
         for waiter in list(self._parked):
             self.complete(waiter)
-
-
-def is_finalizing() -> bool:
-    """Tell whether the interpreter is going down."""
-    return sys.is_finalizing()

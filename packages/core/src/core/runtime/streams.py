@@ -9,6 +9,7 @@ listens any more when the generator object dies.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -77,16 +78,16 @@ class Streams:
         stream = self._streams.get(message.task)
         object_id = ids.object_id(message.task, message.index + 1)
         if stream is None or stream.dropped:
-            self._rt.discard(object_id, message.value)
+            self._rt.settling.discard(object_id, message.value)
             self._rt.send(connection, peer.Consumed(message.task, -1))
             return
         stream.producer = connection
         if message.index != stream.received:
-            self._rt.discard(object_id, message.value)
+            self._rt.settling.discard(object_id, message.value)
             return
         entry = Entry(pins=1, task=stream.task)
         self._rt.table.entries[object_id] = entry
-        self._rt.fulfil(connection, object_id, entry, message.value)
+        self._rt.settling.fulfil(connection, object_id, entry, message.value)
         stream.received += 1
         self._wake(stream)
 
@@ -96,10 +97,10 @@ class Streams:
         if stream is None:
             return
         if error is not None and not stream.dropped:
-            entry = Entry(pins=1)
+            last = Entry(pins=1)
             object_id = ids.object_id(task.id, stream.received + 1)
-            self._rt.table.entries[object_id] = entry
-            self._rt.fail_entry(object_id, entry, error)
+            self._rt.table.entries[object_id] = last
+            self._rt.settling.fail_entry(object_id, last, error)
             stream.received += 1
         stream.total = stream.received
         stream.producer = None
@@ -111,18 +112,18 @@ class Streams:
                 for index in range(stream.received):
                     self._rt.table.unpin(ids.object_id(task.id, index + 1))
                 if entry is not None:
-                    self._rt.fail_entry(end, entry, error)
+                    self._rt.settling.fail_entry(end, entry, error)
             else:
                 self._collect(task, stream.received, end, entry)
         else:
             if stream.dropped:
                 del self._streams[task.id]
             if entry is not None:
-                self._rt.give(end, entry, None)
+                self._rt.settling.give(end, entry, None)
         self._wake(stream)
 
     def _collect(self, task: Task, count: int, end: bytes, entry: Entry | None) -> None:
-        items = []
+        items: list[ObjectRef[Any]] = []
         for index in range(count):
             object_id = ids.object_id(task.id, index + 1)
             item = self._rt.table.entries[object_id]
@@ -130,7 +131,7 @@ class Streams:
             item.pins -= 1
             items.append(ObjectRef(object_id))
         if entry is not None:
-            self._rt.give(end, entry, items)
+            self._rt.settling.give(end, entry, items)
 
     @staticmethod
     def _wake(stream: Stream) -> None:
@@ -155,8 +156,8 @@ class Streams:
             with self._rt.reactor.lock:
                 if self.ready(task, index):
                     return self._take(task, index)
-                self._streams[task].waiters.append(lambda waiter=waiter: self._rt.reactor.complete(waiter))
-            if not self._rt.block(waiter, deadline, f"the next item of the generator {task.hex()}"):
+                self._streams[task].waiters.append(functools.partial(self._rt.reactor.complete, waiter))
+            if not self._rt.values.block(waiter, deadline, f"the next item of the generator {task.hex()}"):
                 raise GetTimeoutError(f"no item of the generator came within {timeout} s")
 
     def next_future(self, task: bytes, index: int) -> concurrent.futures.Future[ObjectRef[Any] | None]:

@@ -21,7 +21,7 @@ from core.runtime.connection import Connection
 from core.runtime.objects import FAILED, PENDING, STORED, Entry
 from core.runtime.packing import unpicklable_error
 from core.runtime_env import merged_env
-from core.serialization import Parts, dumps_code
+from core.serialization import dumps_code
 from core.specs import LeaseSpec, RuntimeEnv, Strategy
 from core.state.leases import PATIENCE, FunctionCost, Lease, LeasePool, Task
 
@@ -102,7 +102,6 @@ class Tasks:
         exported = function.exported
         if exported is None or exported.session is not self._rt:
             exported = self.export(function, options.max_calls)
-        packed = self._rt.packer.arguments(function.name, args, kwargs)
         rt = self._rt
         returns = options.num_returns
         task = Task(
@@ -110,20 +109,9 @@ class Tasks:
         )
         task.options = options
         task.parent, task.depth = rt.current_task()
-        stored_args = None
-        if type(packed) is bytes:
-            task.args = packed
-        else:
-            task.dependencies = packed.dependencies
-            task.nested = packed.nested
-            if type(packed.data) is Parts:
-                stored_args = packed.data
-            else:
-                task.args = packed.data
         if exported.max_calls:
             task.alone = True
-        if stored_args is not None:
-            self._rt.store_arguments(task, stored_args)
+        rt.values.pack_arguments(task, function.name, args, kwargs)
         reactor = self._reactor
         with reactor.lock:
             if returns == 1:
@@ -148,7 +136,7 @@ class Tasks:
             return self._rt.streams.open(task, backpressure)
         if returns == DYNAMIC:
             return self._rt.streams.open_collected(task)
-        refs = []
+        refs: list[ObjectRef[Any]] = []
         for index in range(returns):
             object_id = ids.object_id(task.id, index)
             self._entries[object_id] = Entry(local=1, task=task)
@@ -179,7 +167,7 @@ class Tasks:
             entry.pins += 1
             if entry.state == PENDING:
                 task.missing += 1
-                self._rt.need(object_id, entry, ready)
+                self._rt.exchange.need(object_id, entry, ready)
 
     def placed(self, spec: LeaseSpec) -> LeaseSpec:
         """Return ``spec``, in the placement group that the running task captures its children for, if it does."""
@@ -231,9 +219,7 @@ class Tasks:
         first = pool.demand == 0
         pool.demand = wanted
         name = pool.queue[0].function.name if pool.queue else ""
-        self._rt.to_node(
-            to_node.LeaseDemand(pool.number, wanted, pool.depth, pool.spec if first else None, name)
-        )
+        self._rt.to_node(to_node.LeaseDemand(pool.number, wanted, pool.depth, pool.spec if first else None, name))
 
     def _push(self, lease: Lease, task: Task, now: float) -> None:
         connection: Connection = lease.connection
@@ -270,7 +256,7 @@ class Tasks:
             task.returns,
             task.attempt,
             options.name,
-            self._rt.resolve(task.dependencies) if task.dependencies else (),
+            self._rt.exchange.resolve(task.dependencies) if task.dependencies else (),
             task.args_stored,
             options.backpressure,
             lease.gpu_ids,
@@ -284,7 +270,7 @@ class Tasks:
         for object_id, _, _ in task.dependencies:
             entry = self._entries[object_id]
             if entry.state == FAILED:
-                self._rt.finish_failed(task, entry.data)
+                self._rt.settling.finish_failed(task, entry.data)
                 return True
         return False
 
@@ -296,7 +282,7 @@ class Tasks:
             blob = causes.pack(RuntimeEnvSetupError(reason))
         else:
             blob = causes.pack(TaskUnschedulableError(reason))
-        self._rt.finish_failed(task, blob)
+        self._rt.settling.finish_failed(task, blob)
 
     # -- leases -----------------------------------------------------------------------------------------------------
 
@@ -397,7 +383,7 @@ class Tasks:
             self._rt.events.append((task.function.name, lease.pid, now, message.micros))
             if message.exiting:
                 self._drop_lease(pool, lease, exiting=True)
-        self._rt.finish(connection, task, message)
+        self._rt.settling.finish(connection, task, message)
         if pool is not None:
             self.fill(pool, now)
 
@@ -473,14 +459,14 @@ class Tasks:
         for position, task in enumerate(tasks):
             # The oldest one was running; the others may have run too, with their results lost on the way.
             if task.cancelled:
-                self._rt.finish_failed(task, causes.cancelled(task.id, task.function.name))
+                self._rt.settling.finish_failed(task, causes.cancelled(task.id, task.function.name))
             elif position or self._charge(task):
                 task.alone = True
                 task.attempt += 1
                 again.append(task)
             else:
                 name = task.options.name or task.function.name
-                self._rt.finish_failed(task, causes.worker_died(name, task.id, cause, task.attempt + 1))
+                self._rt.settling.finish_failed(task, causes.worker_died(name, task.id, cause, task.attempt + 1))
         pool.requeue(again)
         if pool.queue:
             self.fill(pool, monotonic())
@@ -497,7 +483,7 @@ class Tasks:
                 lease.connection.inflight = {}
             pool.queue.clear()
             for task in tasks:
-                self._rt.finish_failed(task, error)
+                self._rt.settling.finish_failed(task, error)
         self._leases.clear()
 
     @staticmethod
@@ -518,7 +504,7 @@ class Tasks:
         if lease is None:
             if task.missing == 0 and task in task.pool.queue:
                 task.pool.queue.remove(task)
-            self._rt.finish_failed(task, causes.cancelled(task.id, task.function.name))
+            self._rt.settling.finish_failed(task, causes.cancelled(task.id, task.function.name))
         elif force:
             self._rt.send(lease.connection, peer.Cancel(task.id, recursive))
             name = task.options.name or task.function.name
@@ -569,7 +555,7 @@ class Tasks:
             needed = self._entries.get(dependency)
             if needed is not None and needed.state == PENDING:
                 task.missing += 1
-                self._rt.need(dependency, needed, lambda *_: self._dependency_ready(task))
+                self._rt.exchange.need(dependency, needed, lambda *_: self._dependency_ready(task))
         if task.missing == 0:
             self._enqueue(task, task.pool)
         return True

@@ -106,15 +106,15 @@ class ActorHost:
     def _init_arguments(self, init: InitArguments) -> tuple[Any, dict[str, Any]]:
         rt = self._rt
         if init.stored:
-
-
             loaded = self._executor.outcomes._stored(init.task + ids.ARGUMENTS_INDEX)
         else:
             loaded = loads(init.args) if init.args else ()
         args, kwargs = (loaded, {}) if type(loaded) is tuple else loaded
         if init.dependencies:
             args = list(args)
-            values = rt.get_many([rt.adopt_ref(object_id) for object_id, _, _ in init.dependencies], None)
+            values = rt.values.get_many(
+                [rt.exchange.adopt_ref(object_id) for object_id, _, _ in init.dependencies], None
+            )
             for (_, index, name), value in zip(init.dependencies, values, strict=True):
                 if name:
                     kwargs[name] = value
@@ -123,7 +123,6 @@ class ActorHost:
         return args, kwargs
 
     def _init_failed(self, error: BaseException) -> None:
-
 
         spec = self.spec
         cause = remote_errors.unpack_error(

@@ -24,7 +24,7 @@ from core.protocol.framing import ProtocolError
 from core.protocol.records import ActorSpec
 from core.protocol.zygote import WorkerStart
 from core.runtime.connection import Connection
-from core.runtime.runtime import Inbox
+from core.runtime.inbox import Inbox
 from core.runtime.waiting import EventWaiter
 from core.runtime_env import env_dict
 from core.specs import RESOURCE_UNIT
@@ -227,9 +227,7 @@ class Executor(Inbox):
                 facts["assigned_resources"] = {"CPU": 1.0}
                 if extra is not None:
                     if extra.resources:
-                        facts["assigned_resources"] = {
-                            name: amount / RESOURCE_UNIT for name, amount in extra.resources
-                        }
+                        facts["assigned_resources"] = {name: amount / RESOURCE_UNIT for name, amount in extra.resources}
                     facts["gpu_ids"] = list(extra.gpu_ids)
                     facts["placement_group_id"] = extra.placement_group.hex() or None
                     facts["capture_child_tasks"] = extra.capture_child_tasks
@@ -404,7 +402,7 @@ class Executor(Inbox):
         if message.soft:
             with self._rt.lock:
                 self._rt.drain()
-                if self.queue or self._rt.owns_anything():
+                if self.queue or self._rt.exchange.owns_anything():
                     self._rt.to_node(to_node.ExitDeclined())
                     self._rt.flush_node()
                     return

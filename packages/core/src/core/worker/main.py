@@ -10,10 +10,9 @@ from typing import NoReturn
 from core import current
 from core.engine.native import NativeEngine
 from core.exceptions import RaySystemError
-from core.protocol import to_node
+from core.protocol import VERSION, to_node
 from core.protocol.zygote import WorkerStart
 from core.runtime.runtime import Runtime
-from core.protocol import VERSION
 from core.worker.executor import Executor
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from core import exceptions, ids, remote_errors
 from core.protocol import peer
 from core.protocol.peer import Extra
-from core.refs import ObjectRef
 from core.runtime import causes
 from core.runtime.connection import Connection
 from core.runtime.packing import unpicklable_error
@@ -61,15 +60,16 @@ class Outcomes:
         """
         if extra is not None and extra.args_stored:
             return self._with_dependencies(self._stored(task + ids.ARGUMENTS_INDEX), extra)
-        loaded = loads(blob) if blob else ()
+        loaded: Any = loads(blob) if blob else ()
         if extra is not None and extra.dependencies:
             return self._with_dependencies(loaded, extra)
-        if type(loaded) is tuple:
+        if isinstance(loaded, tuple):
             return loaded, {}
-        return loaded[0], loaded[1]
+        args, kwargs = loaded
+        return args, kwargs
 
     def _with_dependencies(self, loaded: Any, extra: Extra) -> tuple[Any, dict[str, Any]]:
-        args, kwargs = (loaded, {}) if type(loaded) is tuple else loaded
+        args, kwargs = (loaded, {}) if isinstance(loaded, tuple) else loaded
         if extra.dependencies:
             positional = list(args)
             for dependency in extra.dependencies:
@@ -94,7 +94,7 @@ class Outcomes:
         rt = self._rt
         view = rt.store.read(object_id)
         if view is None:
-            return rt.get_lost(object_id)
+            return rt.values.get_lost(object_id)
         value = loads(view)
         del view
         if object_id not in rt.table.entries:
@@ -112,8 +112,6 @@ class Outcomes:
         if returns != 1:
             self._send_several(running, value, returns, micros, exiting)
             return
-        if type(value) is ObjectRef and value is not None:
-            pass  # a reference is a value like any other: it travels inside the result
         data, contained = self._pack(running, value)
         if type(data) is bytes and not contained and not exiting:
             self._send(running.connection, peer.Result(running.task, data, micros))
@@ -166,7 +164,7 @@ class Outcomes:
         if type(data) is bytes:
             return peer.Value("i", data, 0, contained)
         assert type(data) is Parts
-        self._rt.store_value(object_id, data)
+        self._rt.values.store_value(object_id, data)
         return peer.Value("s", b"", data.nbytes, contained)
 
     def _send_results(
@@ -179,8 +177,8 @@ class Outcomes:
         everything = tuple(inner for value in values for inner in value.contained)
         with self._rt.lock:
             if everything:
-                self._rt.hand_over(running.connection.address, task, everything)
-            self._rt.announce()
+                self._rt.settling.hand_over(running.connection.address, task, everything)
+            self._rt.exchange.announce()
         self._send(running.connection, peer.Results(task, values, micros, exiting=exiting))
 
     def send_item(self, running: Running, index: int, value: Any) -> None:
@@ -193,9 +191,9 @@ class Outcomes:
         with self._rt.lock:
             if contained:
                 # Kept until the process or the caller ends: streams have no answer per item.
-                self._rt.hand_over(running.connection.address, object_id, contained)
+                self._rt.settling.hand_over(running.connection.address, object_id, contained)
             if message.kind == "s":
-                self._rt.announce()
+                self._rt.exchange.announce()
         self._send(running.connection, peer.Item(running.task, index, message))
 
     def send_item_error(self, running: Running, index: int, error: BaseException) -> None:

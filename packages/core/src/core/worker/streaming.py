@@ -130,4 +130,4 @@ class Producers:
                 if not self._must_wait(production):
                     return
                 waiter = production.waiter = EventWaiter()
-            self._rt.block(waiter, None, "the consumer of a generator")
+            self._rt.values.block(waiter, None, "the consumer of a generator")

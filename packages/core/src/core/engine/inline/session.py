@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import ids, specs
+from core import ids
 from core.descriptors import InitConfig, RuntimeFacts
 from core.engine.inline.calls import TaskContext, current_task
+from core.runtime_env import env_dict, merged_env
 from core.specs import RESOURCE_UNIT, LeaseSpec, Resources
 
 T = TypeVar("T")
