@@ -62,8 +62,8 @@ def start(config: InitConfig) -> NativeEngine:
             ids.new_address(),
             "driver",
             os.getpid(),
-            sys_path=[os.path.abspath(entry or ".") for entry in sys.path],
-            cwd=os.getcwd(),
+            sys_path=[str(Path(entry or ".").absolute()) for entry in sys.path],
+            cwd=str(Path.cwd()),
             namespace=config.namespace or "",
             log_to_driver=config.log_to_driver,
             preload=[name for name in PRELOADED if name in sys.modules],
@@ -156,7 +156,7 @@ class NativeEngine:
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """See ``Engine``."""
-        import numpy as np  # numpy is optional
+        import numpy as np  # noqa: PLC0415 - numpy is optional
 
         kind = np.dtype(dtype)
         if kind.hasobject:

@@ -6,6 +6,7 @@ within :data:`HELLO_SECONDS`. Bytes that are no messages close the connection, w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -103,6 +104,15 @@ class Connection:
             # Its death shows when it is read from; what was for it is of no use any more.
             self._output.clear()
         self._server.watch(self, bool(self._output))
+
+    def finish(self, patience: float) -> None:
+        """Write all that is queued, waiting for the peer to take it, at most ``patience`` seconds per write."""
+        self.flush()
+        if self._output and not self.closed:
+            self.sock.settimeout(patience)
+            with contextlib.suppress(OSError):
+                self.sock.sendall(self._output)
+            self._output.clear()
 
     def read(self, at_most: int = _READ_BYTES) -> list[ToNode] | None:
         """Return the messages that arrived; None when the peer is gone.

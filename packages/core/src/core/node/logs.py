@@ -59,11 +59,16 @@ class WorkerOutput:
 
         A grandchild may hold the pipe open and print on; that is not waited for.
         """
+        self.read()
+        for stream in list(self._streams):
+            self._close(stream)
+
+    def read(self) -> None:
+        """Read what is in the pipes now (a writer that never stops is not waited for)."""
         for stream in list(self._streams):
             for _ in range(64):
                 if not self._read(stream):
                     break
-            self._close(stream)
 
     def _ready(self, stream: _Stream, events: int) -> None:
         self._read(stream)

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 0.5
 #: While more bytes than this wait for a driver, log lines wait too (and are dropped beyond a limit).
 LOG_BACKLOG_BYTES = 4 * 1024 * 1024
+#: Seconds that a driver which leaves has to take the last lines.
+GOODBYE_SECONDS = 0.5
 #: How many waits one ``Stall`` explains at most.
 EXPLAIN_LINES = 3
 
@@ -118,12 +120,15 @@ class NodeService:
 
     def _after_batch(self) -> None:
         for job in self.jobs.values():
-            connection = self._server.by_address.get(job.address)
-            if connection is not None and connection.backlog < LOG_BACKLOG_BYTES:
-                lines = job.logs.take()
-                if lines:
-                    connection.send(from_node.Log(lines))
+            self._send_logs(job)
         self._server.flush()
+
+    def _send_logs(self, job: Job) -> None:
+        connection = self._server.by_address.get(job.address)
+        if connection is not None and connection.backlog < LOG_BACKLOG_BYTES:
+            lines = job.logs.take()
+            if lines:
+                connection.send(from_node.Log(lines))
 
     # state machines
 
@@ -301,7 +306,7 @@ class NodeService:
             to_node.GetPlacementGroup: self._get_group,
             to_node.Query: lambda c, m: c.send(from_node.QueryReply(m.request, queries.answer(self, m.what))),
             to_node.Stall: self._stall,
-            to_node.Goodbye: lambda c, m: self._server.close(c),
+            to_node.Goodbye: self._goodbye,
         }
 
     def _hello(self, connection: Connection, message: to_node.Hello) -> None:
@@ -350,6 +355,15 @@ class NodeService:
         job = new_job(len(self.jobs) + 1, message)
         self.jobs[job.job_id] = job
         return job
+
+    def _goodbye(self, connection: Connection, message: to_node.Goodbye) -> None:
+        """A driver leaves; first it gets all that its workers have printed so far."""
+        job = self.jobs[connection.job_id]
+        if connection.kind == "driver":
+            self._processes.read_output(job.job_id)
+            self._send_logs(job)
+            connection.finish(GOODBYE_SECONDS)
+        self._server.close(connection)
 
     def _demand(self, connection: Connection, message: to_node.LeaseDemand) -> None:
         if message.spec is not None:

@@ -110,6 +110,12 @@ class WorkerProcesses:
         if process.pid in self._by_pid:
             self._zygote.send(Kill(process.pid, signal.SIGKILL))
 
+    def read_output(self, job_id: bytes) -> None:
+        """Read what the processes of a job have printed so far."""
+        for process in self.by_address.values():
+            if process.job_id == job_id and process.output is not None:
+                process.output.read()
+
     def disconnected(self, address: bytes) -> None:
         """Its connection ended: it is dying, or it closed the socket and will be ended soon."""
         process = self.by_address.get(address)

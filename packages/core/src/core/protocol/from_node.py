@@ -50,7 +50,7 @@ class LeaseGrant(_Msg):
 class LeaseRefused(_Msg):
     """No node can ever serve the class as asked (hard affinity to an unknown node, removed placement group, ...).
 
-    ``kind``: "unschedulable", "placement_group_removed", "runtime_env" or "start"; every queued task of the class fails.
+    ``kind``: "unschedulable", "placement_group_removed", "runtime_env" or "start"; all queued tasks of the class fail.
     """
 
     cls: int

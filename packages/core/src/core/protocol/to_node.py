@@ -232,16 +232,21 @@ class GetPlacementGroup(_Msg):
 
 
 class Query(_Msg):
-    """State for people and for the API: "nodes", "cluster_resources", "available_resources", "placement_groups",
-    "actors", "workers", "objects", "session". Answered by ``QueryReply``."""
+    """Ask for state, for people and for the API.
+
+    One of "nodes", "cluster_resources", "available_resources", "placement_groups",
+    "actors", "workers", "objects", "session". Answered by ``QueryReply``.
+    """
 
     request: int
     what: str
 
 
 class Stall(_Msg):
-    """The sender has waited long in ``get``; the daemon answers with ``Notice`` if it knows why (infeasible
-    resources, actors waiting for each other)."""
+    """The sender has waited long in ``get``.
+
+    The daemon answers with ``Notice`` if it knows why (infeasible resources, actors waiting for each other).
+    """
 
     waiting_for: str
     #: address of the process the sender waits for, if it is an actor call

@@ -5,7 +5,7 @@ Rules (between a holder H and the owner O):
 1. The first reference in H makes H send ``Borrow`` to O; the last one's death makes it send ``Release``.
 2. Whoever hands a reference to H keeps O's object alive until O knows H: a caller keeps the references in a task's
    arguments until the result has come, and an executor sends the result only after O has answered the ``Borrow`` of
-   every reference the task left behind. If O is the caller itself, its connection keeps the order and no wait is needed.
+   every reference the task left behind. If O is the caller itself, its connection keeps the order: no wait is needed.
 3. So a ``Release`` (which may let go of an *outer* object that kept an inner one alive) waits until every earlier
    ``Borrow`` is answered.
 """

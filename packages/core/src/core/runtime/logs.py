@@ -46,7 +46,8 @@ class LogPrinter:
     def show(self, message: from_node.Log | from_node.Notice, now: float) -> None:
         """Print what one message carries."""
         if isinstance(message, from_node.Notice):
-            print(f"(skate) {message.level.upper()}: {message.text}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"(skate) {message.level.upper()}: {message.text}\n")
+            sys.stderr.flush()
             return
         self.expire(now)
         for line in message.lines:

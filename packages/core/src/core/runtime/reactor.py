@@ -1,7 +1,7 @@
 """Who reads the sockets: whichever thread waits.
 
-Theory of operation. Handing a message from a reading thread to a waiting one costs 30 us and more, half a task. So there
-is a *role*, a plain lock: the thread that holds it polls the sockets, decodes and handles messages.
+Theory of operation. Handing a message from a reading thread to a waiting one costs 30 us and more, half a task. So
+there is a *role*, a plain lock: the thread that holds it polls the sockets, decodes and handles messages.
 
 * A thread that waits for something (``get``) takes the role and reads until what it waits for has come. If another
   user thread has the role, it parks; when the reader leaves, it wakes one parked thread to take over.
@@ -468,7 +468,7 @@ class Reactor:
 
         The signal is sent again a little later.
         """
-        if self.lock._is_owned():  # type: ignore[attr-defined]
+        if self.lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way to ask
             self._deferred_signal = number
             if self._background_asleep:
                 self._wake_background()

@@ -36,7 +36,7 @@ from core.runtime.settling import Settling
 from core.runtime.streams import Streams
 from core.runtime.tasks import Tasks
 from core.runtime.values import Values
-from core.runtime.waiting import ReplyWaiter, WaitWaiter
+from core.runtime.waiting import EventWaiter, ReplyWaiter, WaitWaiter
 from core.scheduling import LabelConstraint
 from core.specs import RuntimeEnv
 from core.state.leases import Task
@@ -50,6 +50,8 @@ _FIRST = ids.FIRST_INDEX
 EVENTS = 20_000
 #: Seconds within which the node should have told why a peer's connection ended.
 SUSPICION = 2.0
+#: Seconds that a leaving driver waits for the last lines its workers have printed.
+FAREWELL = 1.0
 NODE_SOCKET = "node.sock"
 _LOST = "its owner does not know it any more, because every counted reference to it was gone"
 
@@ -81,6 +83,8 @@ class Runtime:
         self.closed = False
         #: this is a child that user code forked: everything here is its parent's
         self.forked = False
+        #: completed when the node has closed the connection
+        self._farewell = EventWaiter()
         self.failure: bytes | None = None
         self.reactor = Reactor(self)
         self.lock = self.reactor.lock
@@ -257,8 +261,8 @@ class Runtime:
         return {
             peer.PeerHello: self._on_hello,
             peer.Results: self.settling.results,
-            peer.Item: lambda connection, message: self.streams.item(connection, message),
-            peer.Returned: lambda connection, message: self.tasks.returned(connection, message),
+            peer.Item: self.streams.item,
+            peer.Returned: self.tasks.returned,
             peer.Resumed: lambda connection, message: self.tasks.resumed(connection),
             peer.Cancel: self._on_cancel,
             peer.Fetch: self.exchange.fetch,
@@ -372,6 +376,7 @@ class Runtime:
         """A connection ended (``Handler.disconnected``)."""
         if connection is self._node:
             self._node_gone()
+            self.reactor.complete(self._farewell)
             return
         if isinstance(error, ProtocolError):
             logger.warning("connection from %s closed: %s", connection.address.hex() or "a stranger", error)
@@ -484,7 +489,7 @@ class Runtime:
         """Cancel the task that makes an object (``Engine.cancel``)."""
         with self.lock:
             entry = self.table.entries.get(object_id)
-            if entry is None or entry.state != PENDING and entry.task is None:
+            if entry is None or (entry.state != PENDING and entry.task is None):
                 return
             if not self.table.owned(object_id):
                 self.send_to(ids.owner_of(object_id), peer.Cancel(ids.task_of(object_id), recursive))
@@ -533,10 +538,13 @@ class Runtime:
                         waiter(b"", entry)
             for parked in [*self._requests.values(), *self.waits]:
                 self.reactor.complete(parked)
+        if goodbye:
+            # What workers have printed comes before the end of the node's stream.
+            self.reactor.wait(self._farewell, monotonic() + FAREWELL)
         self.reactor.close()
         self._listener.close()
         with contextlib.suppress(OSError):
-            os.unlink(self._path_of(self.address))
+            Path(self._path_of(self.address)).unlink()
         self.table.entries.clear()
         self.store.close()
 

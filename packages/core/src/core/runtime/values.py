@@ -86,8 +86,7 @@ class Values:
             raise unpicklable_error(f"value of type {type(value).__name__}", value, error) from error
         entry = Entry(local=1)
         with self._rt.lock:
-            self._rt._counter += 1
-            object_id = self._rt._prefix + self._rt._counter.to_bytes(8, "big") + self._rt._suffix + _FIRST
+            object_id = self._rt.next_task_id() + _FIRST
             if contained:
                 self._rt.settling.contain(entry, contained)
             if type(data) is bytes:
@@ -326,7 +325,7 @@ class Values:
                 return
             try:
                 value = self.get_many([ref], None)[0]
-            except BaseException as error:  # it belongs to whoever asks the future
+            except BaseException as error:  # noqa: BLE001 - user code raises what it likes
                 future.set_exception(error)
             else:
                 future.set_result(value)

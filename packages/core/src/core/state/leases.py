@@ -4,8 +4,8 @@ Theory of operation. Pipelining several tasks into one worker hides the round tr
 worker waits while another worker may be idle. Three rules keep the first without the second:
 
 1. A task goes to an idle worker first. It is put *behind* others only if the estimated work in that pipe, itself
-   included, stays under :data:`WINDOW` seconds. The estimate of a function's cost is a running mean of measured times; a
-   function never measured counts as endless, so nothing goes behind it and it goes behind nothing.
+   included, stays under :data:`WINDOW` seconds. A function's cost is estimated by a running mean of measured times;
+   one never measured counts as endless, so nothing goes behind it and it goes behind nothing.
 2. Estimates can be wrong. A worker that made no progress for :data:`PATIENCE` although work waits in its pipe is asked
    to hand back what it has not started, as soon as that could run elsewhere (:meth:`LeasePool.to_steal`).
 3. A task that may run at most once (``max_retries=0``), or that was in flight when a worker died, always runs alone in
@@ -17,6 +17,7 @@ methods take ``now`` and return what to push.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any
 
@@ -204,8 +205,8 @@ class LeasePool:
         lease.progress = now
         if inflight:
             load = lease.load - task.estimate
-            # inf - inf is nan: recompute
-            lease.load = load if load == load else sum(other.estimate for other in inflight.values())
+            # inf - inf is not a number: recompute
+            lease.load = sum(other.estimate for other in inflight.values()) if math.isnan(load) else load
         else:
             lease.load = 0.0
             lease.stealing = False
@@ -271,7 +272,7 @@ class LeasePool:
         return out
 
     def to_steal(self, now: float) -> list[Lease]:
-        """Return workers that should hand back unstarted tasks: no progress for a while, and more than one in flight."""
+        """Return workers that should hand back unstarted tasks: several in flight, and no progress for a while."""
         out = []
         for lease in self.leases.values():
             if len(lease.inflight) > 1 and not lease.stealing and now - lease.progress > PATIENCE:

@@ -27,7 +27,7 @@ from core.runtime.connection import Connection
 from core.serialization import loads
 from core.specs import RESOURCE_UNIT
 from core.worker import running as running_module
-from core.worker.running import Running
+from core.worker.running import ActorExit, Running
 
 if TYPE_CHECKING:
     from core.runtime.runtime import Runtime
@@ -95,7 +95,7 @@ class ActorHost:
                     self._group_of[name] = group
         except SystemExit:
             raise
-        except BaseException as error:  # user code: whatever __init__ raises becomes the callers' ActorDiedError
+        except BaseException as error:  # noqa: BLE001 - user code raises what it likes
             self._init_failed(error)
             return False
         finally:
@@ -106,7 +106,7 @@ class ActorHost:
     def _init_arguments(self, init: InitArguments) -> tuple[Any, dict[str, Any]]:
         rt = self._rt
         if init.stored:
-            loaded = self._executor.outcomes._stored(init.task + ids.ARGUMENTS_INDEX)
+            loaded = self._executor.outcomes.stored(init.task + ids.ARGUMENTS_INDEX)
         else:
             loaded = loads(init.args) if init.args else ()
         args, kwargs = (loaded, {}) if type(loaded) is tuple else loaded
@@ -160,9 +160,6 @@ class ActorHost:
         return function(self._instance, *args, **kwargs)
 
     def _terminate(self) -> None:
-        # Imported here: the executor imports this module when it becomes an actor.
-        from core.worker.executor import ActorExit
-
         raise ActorExit
 
     def display_name(self, call: peer.Call) -> str:
@@ -207,9 +204,6 @@ class ActorHost:
         return pool
 
     def _run_in_thread(self, connection: Connection, call: peer.Call) -> None:
-        # Imported here: the executor imports this module when it becomes an actor.
-        from core.worker.executor import ActorExit
-
         executor = self._executor
         running = Running(call.task, self.display_name(call), 2, connection, call.extra)
         with self._rt.lock:
@@ -228,17 +222,17 @@ class ActorHost:
             else:
                 running.in_user_code = False
                 if running.cancelled:
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt  # noqa: TRY301 - one place decides what the caller gets
                 executor.outcomes.send_value(running, value, int((time.perf_counter() - started) * 1e6))
             del value
         except ActorExit:
             executor.announce_exit("exit_actor() was called")
             executor.leave(0)
         except SystemExit as request:
-            executor._system_exit(request)
-        except BaseException as error:  # user code raises what it likes; the caller gets it
+            executor.system_exit(request)
+        except BaseException as error:  # noqa: BLE001 - user code raises what it likes
             running.in_user_code = False
-            executor._fail(running, error, int((time.perf_counter() - started) * 1e6))
+            executor.fail(running, error, int((time.perf_counter() - started) * 1e6))
         finally:
             executor.active.pop(call.task, None)
             running_module.current.reset(token)
@@ -299,9 +293,6 @@ class ActorHost:
             self._executor.active.pop(call.task, None)
 
     async def _run_limited(self, running: Running, call: peer.Call) -> None:
-        # Imported here: the executor imports this module when it becomes an actor.
-        from core.worker.executor import ActorExit
-
         executor = self._executor
         running_module.begin(running)
         started = time.perf_counter()
@@ -326,12 +317,12 @@ class ActorHost:
             executor.announce_exit("exit_actor() was called")
             executor.leave(0)
         except SystemExit as request:
-            executor._system_exit(request)
+            executor.system_exit(request)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # user code raises what it likes; the caller gets it
+        except BaseException as error:  # noqa: BLE001 - user code raises what it likes
             running.in_user_code = False
-            executor._fail(running, error, int((time.perf_counter() - started) * 1e6))
+            executor.fail(running, error, int((time.perf_counter() - started) * 1e6))
 
     def _limit(self, group: str) -> asyncio.Semaphore:
         limit = self._limits.get(group)
@@ -402,8 +393,8 @@ class ActorHost:
                 executor.leave(0)
 
     async def _finish_async(self) -> None:
-        while self._tasks:
-            await asyncio.sleep(0.01)  # they may run on several loops; nothing tells of the last one's end
+        while self._tasks:  # noqa: ASYNC110 - tasks of several loops; nothing tells of the last end
+            await asyncio.sleep(0.01)
         self._flush()
         self._executor.leave(0)
 

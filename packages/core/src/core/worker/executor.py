@@ -31,7 +31,7 @@ from core.specs import RESOURCE_UNIT
 from core.worker import running as running_module
 from core.worker.functions import FunctionTable
 from core.worker.outcome import Outcomes, end_forked_child
-from core.worker.running import Running
+from core.worker.running import ActorExit, Running
 from core.worker.streaming import Producers
 
 if TYPE_CHECKING:
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 INTERRUPT = signal.SIGINT
 
 perf_counter = time.perf_counter
-
-
-class ActorExit(SystemExit):
-    """Raised by ``exit_actor()``: the actor leaves on its own accord."""
 
 
 class Executor(Inbox):
@@ -336,10 +332,10 @@ class Executor(Inbox):
                 running.in_user_code = False
                 micros = int((perf_counter() - started) * 1e6)
                 if running.cancelled:
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt  # noqa: TRY301 - one place decides what the caller gets
                 if inspect.iscoroutine(value):
                     value.close()
-                    raise TypeError(f"{running.name} returned a coroutine: async functions run in actors only")
+                    raise TypeError(f"{running.name} returned a coroutine: async functions run in actors only")  # noqa: TRY301 - one place decides what the caller gets
                 if inspect.isgenerator(value) and (running.extra is None or running.extra.returns > 0):
                     value = tuple(value)
                 self.outcomes.send_value(running, value, micros, exiting=exiting)
@@ -350,10 +346,10 @@ class Executor(Inbox):
             self.leave(0)
         except SystemExit as request:
             running.in_user_code = False
-            self._system_exit(request)
-        except BaseException as error:  # user code raises what it likes; the caller gets it
+            self.system_exit(request)
+        except BaseException as error:  # noqa: BLE001 - user code raises what it likes
             running.in_user_code = False
-            self._fail(running, error, int((perf_counter() - started) * 1e6))
+            self.fail(running, error, int((perf_counter() - started) * 1e6))
         finally:
             self.running = None
             self.active.pop(running.task, None)
@@ -362,13 +358,13 @@ class Executor(Inbox):
             with self._rt.lock:
                 self._rt.drain()
 
-    def _fail(self, running: Running, error: BaseException, micros: int) -> None:
+    def fail(self, running: Running, error: BaseException, micros: int) -> None:
         if running.extra is not None and running.extra.returns < 0 and not self.producers.may_restart(running):
             self.producers.fail(running, error)
             return
         self.outcomes.send_error(running, error, micros)
 
-    def _system_exit(self, request: SystemExit) -> NoReturn:
+    def system_exit(self, request: SystemExit) -> NoReturn:
         code = request.code
         if self.actor is not None:
             self.announce_exit(f"sys.exit({code!r}) was called")
@@ -381,7 +377,7 @@ class Executor(Inbox):
 
     def _start_actor(self, message: from_node.StartActor) -> None:
         # Imported here: asyncio is only for processes that become actors.
-        from core.worker.actor import ActorHost
+        from core.worker.actor import ActorHost  # noqa: PLC0415 - asyncio is only for processes that become actors
 
         self.gpu_ids = list(message.gpu_ids)
         if self.gpu_ids:
@@ -411,7 +407,6 @@ class Executor(Inbox):
 
     def announce_exit(self, reason: str) -> None:
         """Tell the node that what follows is intended."""
-        self.outcomes.leave_if_forked()
         if self._rt.forked:
             return
         with self._rt.lock:
@@ -420,13 +415,12 @@ class Executor(Inbox):
 
     def leave(self, code: int) -> NoReturn:
         """Send what is queued, run exit handlers, end the process."""
-        self.outcomes.leave_if_forked(code)
         if self._rt.forked:
             end_forked_child(SystemExit(code))
         with self._rt.lock:
             self._rt.reactor.flush_dirty()
         try:
-            atexit._run_exitfuncs()
+            atexit._run_exitfuncs()  # noqa: SLF001 - os._exit runs none, and a forked child must not unwind
             sys.stdout.flush()
             sys.stderr.flush()
         finally:

@@ -40,6 +40,6 @@ def run(start: WorkerStart) -> NoReturn:
         current.set_auto_init(_refuse_session)
         runtime.start()
         executor.run()
-    except BaseException:  # the process's outermost shell: whatever it was, the log says it
+    except BaseException:  # noqa: BLE001 - the process's outermost shell
         traceback.print_exc()
         os._exit(1)

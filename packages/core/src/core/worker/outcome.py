@@ -59,7 +59,7 @@ class Outcomes:
             Whatever unpickling raises.
         """
         if extra is not None and extra.args_stored:
-            return self._with_dependencies(self._stored(task + ids.ARGUMENTS_INDEX), extra)
+            return self._with_dependencies(self.stored(task + ids.ARGUMENTS_INDEX), extra)
         loaded: Any = loads(blob) if blob else ()
         if extra is not None and extra.dependencies:
             return self._with_dependencies(loaded, extra)
@@ -87,9 +87,9 @@ class Outcomes:
             return loads(value.data)
         if value.kind == "e":
             raise remote_errors.unpack_error(value.data)
-        return self._stored(dependency.object_id)
+        return self.stored(dependency.object_id)
 
-    def _stored(self, object_id: bytes) -> Any:
+    def stored(self, object_id: bytes) -> Any:
         """Read an object from the store; its pin ends with the last view of it."""
         rt = self._rt
         view = rt.store.read(object_id)
@@ -118,21 +118,7 @@ class Outcomes:
         else:
             self._send_results(running, [(data, contained)], micros, exiting)
 
-    def leave_if_forked(self, code: int = 0, error: BaseException | None = None) -> None:
-        """End a child that user code forked and that comes back from it, as a script of its own would end.
-
-        It must not speak on the worker's sockets nor write into its shared memory. No lock is taken here: a thread that
-        does not exist in the child may hold it.
-        """
-        if self._rt.closed:
-            if error is not None:
-                traceback.print_exception(error)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
     def _pack(self, running: Running, value: Any) -> tuple[bytes | Parts, tuple[bytes, ...]]:
-        self.leave_if_forked()
         try:
             return self._rt.packer.value(value)
         except exceptions.RayError:
@@ -142,7 +128,6 @@ class Outcomes:
 
     def _send_several(self, running: Running, value: Any, returns: int, micros: int, exiting: bool) -> None:
         if returns == 0:
-            self.leave_if_forked()
             self._send_results(running, [], micros, exiting)
             return
         try:
@@ -205,21 +190,18 @@ class Outcomes:
 
     def send_end(self, running: Running, count: int, micros: int) -> None:
         """End a stream of ``count`` items."""
-        self.leave_if_forked()
         if self._rt.forked:
             end_forked_child(None)
         self._send(running.connection, peer.Results(running.task, (), micros, items=count), flush=True)
 
     def error_blob(self, running: Running, error: BaseException) -> bytes:
         """Return the blob of an error for the caller."""
-        self.leave_if_forked(1, error)
         if isinstance(error, KeyboardInterrupt) or (running.cancelled and not isinstance(error, Exception)):
             return causes.cancelled(running.task, running.name)
         return remote_errors.pack_error(error, running.name, pid=os.getpid())
 
     def send_error(self, running: Running, error: BaseException, micros: int) -> None:
         """Send what user code raised."""
-        self.leave_if_forked(1, error)
         if self._rt.forked:
             end_forked_child(error)
         cancelled = running.cancelled or isinstance(error, KeyboardInterrupt)

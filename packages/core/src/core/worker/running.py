@@ -44,3 +44,7 @@ def begin(running: Running) -> contextvars.Token[Running | None]:
     """Make ``running`` what this thread or coroutine runs."""
     running.thread = threading.get_ident()
     return current.set(running)
+
+
+class ActorExit(SystemExit):
+    """Raised by ``exit_actor()``: the actor leaves on its own accord."""
