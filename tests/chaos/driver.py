@@ -14,6 +14,7 @@ import tempfile
 import uuid
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import psutil
 
@@ -57,7 +58,7 @@ class Driver:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> Driver:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
