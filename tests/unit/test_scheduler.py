@@ -513,9 +513,19 @@ def test_a_long_wait_is_explained_once_in_a_while() -> None:
     story.demand(1)
     (request,) = story.scheduler.queue.of_asker(DRIVER)
     assert story.scheduler.explain_stall(request, 0.5) == ""
-    assert story.scheduler.explain_stall(request, 2) == "task f0 waits for {CPU: 1}, available are {CPU: 0}"
+    text = story.scheduler.explain_stall(request, 2)
+    assert text.startswith("task f0 waits for {CPU: 1}, available are {CPU: 0}: actors and placement groups hold")
     assert story.scheduler.explain_stall(request, 3) == ""
     assert story.scheduler.explain_stall(request, 60) != ""
+
+
+def test_queueing_behind_tasks_is_nothing_to_explain() -> None:
+    story = Story(CPU=2)
+    story.workers(2)
+    story.tell(ev.ActorWaits(b"actor", DRIVER, JOB, spec(CPU=1), units(CPU=1), "A"))
+    story.demand(3)
+    (request,) = story.scheduler.queue.of_asker(DRIVER)
+    assert story.scheduler.explain_stall(request, 60) == ""
 
 
 @pytest.mark.parametrize(("bundle", "amount"), [(5, 1.0), (0, 2.0), (-1, 2.0)])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 from msgspec import Struct
 
 from core.specs import LeaseSpec, Resources
 from core.state.placement import PlacementGroup
-from core.state.resources import ResourcePool, describe
+from core.state.resources import CPU, Allocation, ResourcePool, describe
 from core.state.scheduler_events import ActorWaits, Demanded, WorkerKey
 
 
@@ -252,12 +252,34 @@ class Round(Struct, eq=False):
             self.reserve(request, pool)
 
 
-def explain(request: Request, node: ResourcePool, *, feasible: bool) -> str:
-    """Return one line for people: why ``request`` waits on this node."""
+def explain_stall(request: Request, pools: list[ResourcePool], leased: Iterable[Allocation]) -> str:
+    """Return one line for people: why ``request``, which is feasible, does not get its turn.
+
+    Args:
+        request: what waits.
+        pools: what it may draw on.
+        leased: what running tasks hold; "" is returned if the request only queues for the end of some of them.
+    """
+    freed: dict[tuple[int, str], int] = {}
+    for allocation in leased:
+        for name, amount in allocation.amounts:
+            key = id(allocation.pool), name
+            freed[key] = freed.get(key, 0) + amount - (allocation.lent if name == CPU else 0)
+    resources = request.spec.resources
+    for pool in pools:
+        if all(pool.available.get(name, 0) + freed.get((id(pool), name), 0) >= amount for name, amount in resources):
+            return ""
+    waits = f"{request.what} waits for {describe(resources)}"
+    if not pools:
+        return f"{waits} in its placement group, which is not placed yet"
+    available = describe({name: max(pool.available.get(name, 0) for pool in pools) for name, _ in resources})
+    return f"{waits}, available are {available}: actors and placement groups hold the rest until they are removed"
+
+
+def explain_infeasible(request: Request, node: ResourcePool) -> str:
+    """Return one line for people: why ``request`` can never be served by this node."""
     resources = request.spec.resources
     waits = f"{request.what} waits for {describe(resources)}"
-    if feasible:
-        return f"{waits}, available are {describe({name: node.available.get(name, 0) for name, _ in resources})}"
     if isinstance(request, GroupRequest) and request.group.strategy == "STRICT_SPREAD":
         return f"{waits} on {len(request.group.bundles)} different nodes (STRICT_SPREAD), there is only one"
     return f"{waits}, no node has more than {describe({name: node.total.get(name, 0) for name, _ in resources})}"

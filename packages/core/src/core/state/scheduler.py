@@ -25,10 +25,10 @@ from collections.abc import Callable, Mapping
 
 from core.protocol.records import DeathCause
 from core.specs import LeaseSpec
-from core.state import reclaim, scheduler_checks
+from core.state import reclaim, requests, scheduler_checks
 from core.state import scheduler_events as ev
 from core.state.placement import PlacementGroup, PlacementTable
-from core.state.requests import ActorRequest, Demand, GroupRequest, Request, RequestQueue, Round, explain
+from core.state.requests import ActorRequest, Demand, GroupRequest, Request, RequestQueue, Round
 from core.state.resources import CPU, ResourcePool
 from core.state.worker_pool import Lease, Worker, WorkerPool
 
@@ -458,16 +458,15 @@ class Scheduler:
         self._stop_surplus(now, out)
         for entry in self.queue.infeasible.values():
             if entry.warn_at <= now:
-                out.append(ev.Warn(entry.request.asker, explain(entry.request, self.node, feasible=False)))
+                out.append(ev.Warn(entry.request.asker, requests.explain_infeasible(entry.request, self.node)))
                 entry.interval = min(2 * entry.interval, INFEASIBLE_MAX_SECONDS)
                 entry.warn_at = now + entry.interval
 
     def _stop_surplus(self, now: float, out: list[ev.Instruction]) -> None:
         surplus = self.pool.idle_count - self.target_idle
-        if surplus > 0:
-            for worker in self.pool.may_stop(now)[:surplus]:
-                self.pool.change(worker, "stopping")
-                out.append(ev.StopWorker(worker.address, "the pool of idle workers shrinks"))
+        for worker in self.pool.may_stop(now)[: max(0, surplus)]:
+            self.pool.change(worker, "stopping")
+            out.append(ev.StopWorker(worker.address, "the pool of idle workers shrinks"))
 
     def _set_deadline(self, now: float) -> None:
         times = [entry.warn_at for entry in self.queue.infeasible.values()]
@@ -482,14 +481,13 @@ class Scheduler:
     # looking in
 
     def explain_stall(self, request: Request, now: float) -> str:
-        """Return why a feasible ``request`` waits, for an asker that complains; "" if that was said lately.
-
-        Infeasible requests are reported by the clock (see :meth:`_tick`), whether somebody complains or not.
-        """
+        """Return why a feasible ``request`` waits (:meth:`_tick` reports the others); "" if it queues, or was told."""
         if request.key in self.queue.infeasible or now < request.explain_at or now - request.since < EXPLAIN_SECONDS:
             return ""
-        request.explain_at = now + EXPLAIN_AGAIN_SECONDS
-        return explain(request, self.node, feasible=True)
+        leased = (lease.allocation for lease in self.leases.values())
+        text = requests.explain_stall(request, self.groups.pools(request.spec.strategy), leased)
+        request.explain_at = now + EXPLAIN_AGAIN_SECONDS if text else now
+        return text
 
     def validate(self) -> None:
         """Check every invariant; used by tests after each event.
