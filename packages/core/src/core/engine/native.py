@@ -200,7 +200,7 @@ class NativeEngine:
             raise ValueError(
                 f"Failed to look up actor with name {name!r} in namespace {wanted!r}: it was not created, or it is dead"
             )
-        return self.runtime.actors.handle_of(reply.info)
+        return self.runtime.actors.handles.handle_of(reply.info)
 
     def list_named_actors(self, all_namespaces: bool) -> list[tuple[str, str]]:
         """See ``Engine``."""
@@ -218,15 +218,15 @@ class NativeEngine:
         spec = self.runtime.inbox.actor_spec()
         if spec is None:
             return None
-        return self.runtime.actors.handle_from_spec(spec)
+        return self.runtime.actors.handles.handle_from_spec(spec)
 
     def reduce_handle(self, token: ActorToken) -> tuple[Any, ...]:
         """See ``Engine``."""
-        return self.runtime.actors.reduce(token)
+        return self.runtime.actors.handles.reduce(token)
 
     def restore_token(self, *state: Any) -> ActorToken:
         """See ``Engine``."""
-        return self.runtime.actors.restore(*state)
+        return self.runtime.actors.handles.restore(*state)
 
     # -- placement groups -------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
 from core import ids
 from core.descriptors import ClassDescriptor
@@ -18,6 +18,8 @@ from core.protocol import from_node, peer, to_node
 from core.protocol.records import ActorInfo, ActorSpec, DeathCause
 from core.refs import ActorHandle, ActorToken, MethodInfo, ObjectRef
 from core.runtime import causes
+from core.runtime.actor_client import ActorClient, ExecutorOptions, ExportedClass, InitArguments, is_ordered
+from core.runtime.actor_handles import ActorHandles
 from core.runtime.connection import Connection
 from core.runtime.objects import FAILED, INLINE, Entry
 from core.runtime.packing import unpicklable_error
@@ -37,87 +39,6 @@ _NONE = b"\x80\x05N."
 _NO_COST = FunctionCost()
 
 
-class InitArguments(Struct, array_like=True):
-    """Arguments of ``__init__`` as the actor's worker gets them."""
-
-    task: bytes
-    args: bytes
-    dependencies: list[tuple[bytes, int, str]]
-    stored: bool = False
-
-
-class ExecutorOptions(Struct, array_like=True):
-    """How an actor's worker runs its methods."""
-
-    max_concurrency: int = 0
-    concurrency_groups: list[tuple[str, int]] = []
-    is_async: bool = False
-    max_task_retries: int = 0
-    max_pending_calls: int = -1
-
-
-class ExportedClass(Struct, eq=False):
-    """An actor class as this session knows it."""
-
-    session: object
-    digest: bytes
-    blob: bytes
-    methods: bytes = b""
-
-
-class ActorClient:
-    """What this process knows of one actor, and its calls that are not finished."""
-
-    __slots__ = (
-        "actor_id",
-        "cause",
-        "class_name",
-        "connection",
-        "creation",
-        "init",
-        "init_error",
-        "killed",
-        "max_task_retries",
-        "methods",
-        "methods_blob",
-        "ordered",
-        "orphans",
-        "out_of_scope",
-        "queue",
-        "restarts",
-        "session",
-        "state",
-        "unfinished",
-    )
-
-    def __init__(self, session: Runtime, actor_id: bytes, class_name: str, creation: bytes) -> None:
-        self.session = session
-        self.actor_id = actor_id
-        self.class_name = class_name
-        #: id of the creation object, whose count is the number of handles
-        self.creation = creation
-        self.state = "PENDING_CREATION"
-        self.connection: Connection | None = None
-        #: calls not sent yet, in order
-        self.queue: deque[Task] = deque()
-        #: calls that were in flight when the connection ended; decided when the node tells what became of the actor
-        self.orphans: list[Task] = []
-        self.unfinished = 0
-        self.ordered = True
-        self.max_task_retries = 0
-        self.cause: DeathCause | None = None
-        self.init_error = b""
-        self.restarts = 0
-        #: this process asked for its end
-        self.killed = False
-        #: the creator's record of ``__init__``'s arguments, kept alive for restarts
-        self.init: Task | None = None
-        #: the last handle went while calls were unfinished
-        self.out_of_scope = False
-        self.methods: dict[str, MethodInfo] = {}
-        self.methods_blob = b""
-
-
 class Actors:
     """All actors this process created or calls (see the module's docstring)."""
 
@@ -128,6 +49,7 @@ class Actors:
         self._clients: dict[bytes, ActorClient] = {}
         #: clients by creation object, of actors this process holds counted handles of
         self._by_creation: dict[bytes, ActorClient] = {}
+        self.handles = ActorHandles(runtime, self._clients, self._by_creation)
 
     # -- creation ---------------------------------------------------------------------------------------------------
 
@@ -148,7 +70,7 @@ class Actors:
         client = ActorClient(rt, actor_id, cls.name, creation)
         client.methods = cls.methods
         client.max_task_retries = options.max_task_retries
-        client.ordered = _ordered(cls, options)
+        client.ordered = is_ordered(cls, options)
         client.init = init
         spec = self._spec(cls, exported, client, options, init, dependencies)
         with self._reactor.lock:
@@ -192,7 +114,7 @@ class Actors:
                 self._clients.pop(client.actor_id, None)
                 self._by_creation.pop(client.creation, None)
                 if client.init is not None:
-                    self._rt.tasks.retire(client.init)
+                    self._rt.lineage.retire(client.init)
             raise ActorAlreadyExistsError(
                 reply.reason
                 or f"an actor named {spec.name!r} exists already in namespace {spec.namespace!r}: use another name, "
@@ -203,7 +125,7 @@ class Actors:
             with self._reactor.lock:
                 self._clients.pop(client.actor_id, None)
                 self._by_creation.pop(client.creation, None)
-            return self.handle_of(info)
+            return self.handles.handle_of(info)
         with self._reactor.lock:
             self._rt.to_node(to_node.WatchActor(spec.actor_id))
         return ActorHandle(token)
@@ -394,7 +316,7 @@ class Actors:
                 self._detach(client)
             self._decide_orphans(client, info.cause)
             client.state = "ALIVE"
-            connection = self._rt.connect(info.address)
+            connection = self._rt.peers.connect(info.address)
             if connection is not None:
                 connection.client = client
                 connection.pid = info.pid
@@ -462,7 +384,7 @@ class Actors:
         self._clients.pop(client.actor_id, None)
         self._by_creation.pop(client.creation, None)
         if client.init is not None:
-            self._rt.tasks.retire(client.init)
+            self._rt.lineage.retire(client.init)
             client.init = None
 
     def node_gone(self, error: bytes) -> None:
@@ -519,98 +441,3 @@ class Actors:
         self._rt.settling.finish_failed(task, causes.cancelled(task.id, f"{client.class_name}.{task.function}"))
         if client.connection is not None:
             self._flush(client)
-
-    # -- handles ----------------------------------------------------------------------------------------------------
-
-    def handle_of(self, info: ActorInfo) -> ActorHandle[Any]:
-        """Return a weak handle (not counted) from the node's record of a named actor."""
-        methods: dict[str, MethodInfo] = cloudpickle.loads(info.methods) if info.methods else {}
-        client = self._client(info.actor_id, info.class_name, info.creation_object, methods)
-        is_async = any(method.is_async for method in client.methods.values())
-        client.ordered = client.ordered and not is_async
-        token = ActorToken(
-            info.actor_id, info.class_name, client.methods, client, None, info.name, info.namespace, -1, is_async
-        )
-        return ActorHandle(token)
-
-    def handle_from_spec(self, spec: ActorSpec) -> ActorHandle[Any]:
-        """Return a weak handle to the actor that lives in this process."""
-        info = ActorInfo(
-            spec.actor_id,
-            "ALIVE",
-            class_name=spec.class_name,
-            name=spec.name,
-            namespace=spec.namespace,
-            creation_object=spec.creation_object,
-            methods=spec.methods,
-        )
-        return self.handle_of(info)
-
-    def _client(self, actor_id: bytes, class_name: str, creation: bytes, methods: dict[str, MethodInfo]) -> ActorClient:
-        with self._reactor.lock:
-            client = self._clients.get(actor_id)
-            if client is None:
-                client = ActorClient(self._rt, actor_id, class_name, creation)
-                client.methods = methods
-                self._clients[actor_id] = client
-                self._rt.to_node(to_node.WatchActor(actor_id))
-                self._rt.flush_node()
-        return client
-
-    def reduce(self, token: ActorToken) -> tuple[Any, ...]:
-        """Return what :meth:`restore` needs in another process."""
-        client: ActorClient = token.client
-        if client.session is not self._rt:
-            raise self._rt.stale(f"actor {token.class_name}")
-        if not client.methods_blob:
-            client.methods_blob = cloudpickle.dumps(token.methods)
-        return (
-            token.actor_id,
-            token.ref,
-            token.class_name,
-            client.methods_blob,
-            client.creation,
-            token.name,
-            token.namespace,
-            token.max_pending_calls,
-            token.is_async,
-            client.ordered,
-            client.max_task_retries,
-        )
-
-    def restore(
-        self,
-        actor_id: bytes,
-        ref: ObjectRef[Any] | None,
-        class_name: str,
-        methods_blob: bytes,
-        creation: bytes,
-        name: str,
-        namespace: str,
-        max_pending_calls: int,
-        is_async: bool,
-        ordered: bool,
-        max_task_retries: int,
-    ) -> ActorToken:
-        """Return the token of a handle that came from another process."""
-        client = self._clients.get(actor_id)
-        if client is None:
-            client = self._client(actor_id, class_name, creation, cloudpickle.loads(methods_blob))
-            client.methods_blob = methods_blob
-            client.ordered = ordered
-            client.max_task_retries = max_task_retries
-        if ref is not None:
-            with self._reactor.lock:
-                self._by_creation[creation] = client
-        return ActorToken(
-            actor_id, class_name, client.methods, client, ref, name, namespace, max_pending_calls, is_async
-        )
-
-
-def _ordered(cls: ClassDescriptor, options: ActorOptions) -> bool:
-    if options.out_of_order is not None:
-        return not options.out_of_order
-    return not (cls.is_async or options.max_concurrency > 1 or options.concurrency_groups)
-
-
-__all__ = ["ActorClient", "Actors", "ExecutorOptions", "InitArguments"]

@@ -107,7 +107,7 @@ class Exchange:
             if task is not None:
                 task.stored -= 1
                 if task.stored <= 0:
-                    self._rt.tasks.retire(task)
+                    self._rt.lineage.retire(task)
         entry.task = None
         for inner in entry.contained:
             self._rt.table.unpin(inner)
@@ -124,7 +124,7 @@ class Exchange:
             self._rt.table.entries[object_id] = entry
             self._rt.actors.forget_later(object_id)
             return
-        if entry.state != FAILED or ids.owner_of(object_id) not in self._rt.dead:
+        if entry.state != FAILED or ids.owner_of(object_id) not in self._rt.peers.dead:
             self._rt.borrowing.release(object_id)
 
     def unknown_objects(self, objects: list[bytes]) -> None:
@@ -166,11 +166,11 @@ class Exchange:
             entry.waiters.append(waiter)
         if not entry.fetching and not object_id.startswith(self._rt.address):
             entry.fetching = True
-            if not self._rt.send_to(ids.owner_of(object_id), peer.Fetch(object_id)):
+            if not self._rt.peers.send(ids.owner_of(object_id), peer.Fetch(object_id)):
                 entry.fetching = False
                 owner = ids.owner_of(object_id)
-                if owner in self._rt.dead:
-                    self.owner_died(owner, self._rt.dead[owner])
+                if owner in self._rt.peers.dead:
+                    self.owner_died(owner, self._rt.peers.dead[owner])
 
     def resolve(self, dependencies: tuple[tuple[bytes, int, str], ...]) -> tuple[peer.Dependency, ...]:
         """Return the dependencies of a task with their values (all are there)."""

@@ -443,7 +443,7 @@ class Reactor:
         self._background_reading = True
         seen = self.activity
         try:
-            while not self._parked and self.activity == seen and not self.closed:
+            while not self._parked and self.activity == seen and not self.closed and not self._deferred_signal:
                 self.step(None)
         finally:
             self._background_reading = False
@@ -454,7 +454,7 @@ class Reactor:
         """Sleep while a user thread holds the role for long; it wakes us when it lets go."""
         self._background_asleep = True
         # Whoever releases the role looks at the flag after the release; so look at the role after setting the flag.
-        if not self._role.locked() or self.dirty or self.closed:
+        if not self._role.locked() or self.dirty or self.closed or self._deferred_signal:
             self._background_asleep = False
             return False
         self._background_gate.acquire()
@@ -463,19 +463,18 @@ class Reactor:
 
     # -- signals ------------------------------------------------------------------------------------------------
 
-    def defer_signal(self, number: int) -> bool:
-        """Called by a signal handler: True if it must not raise now, because the main thread is changing state.
+    def lock_is_mine(self) -> bool:
+        """Tell whether the calling thread holds the lock and may be changing state."""
+        mine: bool = self.lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way to ask
+        return mine
 
-        The signal is sent again a little later.
-        """
-        if self.lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way to ask
-            self._deferred_signal = number
-            if self._background_asleep:
-                self._wake_background()
-            if self._background_reading:
-                self.wake()
-            return True
-        return False
+    def defer_signal(self, number: int) -> None:
+        """Have a signal sent to the main thread again a little later (called by its handler, so without any lock)."""
+        self._deferred_signal = number
+        if self._background_asleep:
+            self._wake_background()
+        if self._background_reading:
+            self.wake()
 
     def _resend_signal(self) -> None:
         number, self._deferred_signal = self._deferred_signal, 0
@@ -498,3 +497,7 @@ class Reactor:
         os.close(self._wake_write)
         for waiter in list(self._parked):
             self.complete(waiter)
+
+
+#: Where a signal handler of the main thread may raise: at most a poll or a wait is given up.
+INTERRUPTIBLE = frozenset({Reactor.step.__code__, Reactor._park.__code__})  # noqa: SLF001 - of this very module

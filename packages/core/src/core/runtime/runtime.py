@@ -7,12 +7,10 @@ calls, and its client of the object store. Everything here runs under ``reactor.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,17 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from core import exceptions, ids, refs, remote_errors
-from core.protocol import VERSION, framing, from_node, peer, to_node
+from core.protocol import framing, from_node, peer, to_node
 from core.protocol.framing import ProtocolError
-from core.protocol.records import DeathCause
 from core.runtime import causes
 from core.runtime.actors import Actors
 from core.runtime.borrowing import Borrowing
 from core.runtime.connection import Connection
 from core.runtime.exchange import Exchange
 from core.runtime.inbox import Inbox
+from core.runtime.lineage import Lineage
 from core.runtime.objects import FAILED, PENDING, ObjectTable
 from core.runtime.packing import Packer
+from core.runtime.peers import Peers
 from core.runtime.reactor import Reactor
 from core.runtime.settling import Settling
 from core.runtime.streams import Streams
@@ -48,8 +47,6 @@ monotonic = time.monotonic
 _FIRST = ids.FIRST_INDEX
 #: Finished tasks remembered for the timeline.
 EVENTS = 20_000
-#: Seconds within which the node should have told why a peer's connection ended.
-SUSPICION = 2.0
 #: Seconds that a leaving driver waits for the last lines its workers have printed.
 FAREWELL = 1.0
 NODE_SOCKET = "node.sock"
@@ -91,12 +88,8 @@ class Runtime:
         self.packer = Packer()
         self.exchange = Exchange(self)
         self.table = ObjectTable(self.address, self.exchange.freed, self.exchange.forgotten)
-        self.borrowing = Borrowing(self.send_to, self.exchange.unknown_objects)
-        self._peers: dict[bytes, Connection] = {}
-        #: processes known to be dead, newest last
-        self.dead: dict[bytes, DeathCause] = {}
-        #: peers whose connection ended for a reason not told yet: when to give up waiting for it
-        self._suspects: dict[bytes, float] = {}
+        self.peers = Peers(self)
+        self.borrowing = Borrowing(self.peers.send, self.exchange.unknown_objects)
         self.waits: list[WaitWaiter] = []
         self._requests: dict[int, ReplyWaiter] = {}
         #: messages to the node from threads that do not hold the lock
@@ -111,29 +104,14 @@ class Runtime:
         self.default_env = RuntimeEnv()
         self.settling = Settling(self)
         self.values = Values(self)
-        self._listener = self._listen()
         self._node = self._join(hello)
+        self.lineage = Lineage(self)
         self.tasks = Tasks(self)
         self.actors = Actors(self)
         self.streams = Streams(self)
         self._peer_handlers: dict[type, Callable[[Connection, Any], None]] = self._handlers()
         self.reactor.add(self._node)
-        self.reactor.listen(self._listener.fileno())
-
-    def _listen(self) -> socket.socket:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        path = self._path_of(self.address)
-        old = os.umask(0o177)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(old)
-        listener.listen(512)
-        listener.setblocking(False)
-        return listener
-
-    def _path_of(self, address: bytes) -> str:
-        return str(self.session_dir / f"{address.hex()}.sock")
+        self.reactor.listen(self.peers.fileno())
 
     def _join(self, hello: to_node.Hello) -> Connection:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -199,37 +177,6 @@ class Runtime:
         connection.out.append(message)
         self.reactor.flush(connection, monotonic())
 
-    def send_to(self, address: bytes, message: Any) -> bool:
-        connection = self.connect(address)
-        if connection is None:
-            return False
-        connection.out.append(message)
-        self.reactor.dirty.add(connection)
-        self.reactor.queued()
-        return True
-
-    def connect(self, address: bytes) -> Connection | None:
-        """Return the connection to a process, dialling if need be; None if it is dead (under the lock)."""
-        connection = self._peers.get(address)
-        if connection is not None:
-            return connection
-        if address in self.dead or self.closed:
-            return None
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.connect(self._path_of(address))
-        except OSError:
-            sock.close()
-            self._suspect(address)
-            return None
-        connection = Connection(sock, peer.FromPeer)
-        connection.address = address
-        self._peers[address] = connection
-        self.reactor.add(connection)
-        connection.out.append(peer.PeerHello(VERSION, self.address, os.getpid()))
-        self.reactor.dirty.add(connection)
-        return connection
-
     def request(self, make: Callable[[int], Any]) -> Any:
         """Send ``make(number)`` to the node and wait for the reply with that number (without the lock).
 
@@ -259,7 +206,7 @@ class Runtime:
     def _handlers(self) -> dict[type, Callable[[Connection, Any], None]]:
         inbox = self.inbox.received
         return {
-            peer.PeerHello: self._on_hello,
+            peer.PeerHello: self.peers.hello,
             peer.Results: self.settling.results,
             peer.Item: self.streams.item,
             peer.Returned: self.tasks.returned,
@@ -300,13 +247,6 @@ class Runtime:
         if refs.dropped:
             self.drain()
 
-    def _on_hello(self, connection: Connection, message: peer.PeerHello) -> None:
-        if message.version != VERSION:
-            raise ProtocolError(f"peer runs version {message.version}, this is {VERSION}")
-        connection.address = message.address
-        connection.pid = message.pid
-        self._peers.setdefault(message.address, connection)
-
     def _on_cancel(self, connection: Connection, message: peer.Cancel) -> None:
         if ids.owner_of(message.task) == self.address:
             entry = self.table.entries.get(message.task + _FIRST)
@@ -331,7 +271,7 @@ class Runtime:
             case from_node.Reclaim():
                 self.tasks.reclaim(message.leases)
             case from_node.ProcessDied():
-                self._process_died(message.address, message.cause)
+                self.peers.died(message.address, message.cause)
             case from_node.ActorUpdate():
                 self.actors.updated(message.info)
             case from_node.Evict() | from_node.Reclaimed() | from_node.Trim():
@@ -351,47 +291,17 @@ class Runtime:
         if waiting is not None:
             waiting[1](info)
 
-    def _process_died(self, address: bytes, cause: DeathCause) -> None:
-        if address in self.dead:
-            return
-        self.dead[address] = cause
-        if len(self.dead) > 1000:
-            del self.dead[next(iter(self.dead))]
-        self._suspects.pop(address, None)
-        connection = self._peers.pop(address, None)
-        if connection is not None:
-            self.reactor.drain_connection(connection)
-        self.tasks.worker_gone(address, cause)
-        if connection is not None:
-            if connection.client is not None:
-                self.actors.disconnected(connection.client, connection)
-            self.reactor.remove(connection)
-        self.borrowing.process_gone(address)
-        self.table.borrower_gone(address)
-        self.settling.caller_gone(address)
-        self.exchange.owner_died(address, cause)
-        self.inbox.process_died(address)
+    def accepted(self) -> None:
+        """Somebody dials (``Handler.accepted``)."""
+        self.peers.accept()
 
     def disconnected(self, connection: Connection, error: Exception | None) -> None:
         """A connection ended (``Handler.disconnected``)."""
         if connection is self._node:
             self._node_gone()
             self.reactor.complete(self._farewell)
-            return
-        if isinstance(error, ProtocolError):
-            logger.warning("connection from %s closed: %s", connection.address.hex() or "a stranger", error)
-        address = connection.address
-        if address and self._peers.get(address) is connection:
-            del self._peers[address]
-            if connection.client is not None:
-                self.actors.disconnected(connection.client, connection)
-            self._suspect(address)
-
-    def _suspect(self, address: bytes) -> None:
-        if address not in self.dead and not self.closed:
-            due = monotonic() + SUSPICION
-            self._suspects.setdefault(address, due)
-            self.reactor.schedule(due)
+        else:
+            self.peers.disconnected(connection, error)
 
     def _node_gone(self) -> None:
         if self.closed or self.failure is not None:
@@ -412,30 +322,15 @@ class Runtime:
             self.reactor.complete(waiter)
         self.inbox.process_died(b"node")
 
-    def accepted(self) -> None:
-        """Somebody dials (``Handler.accepted``)."""
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except (BlockingIOError, OSError):
-                return
-            if not _same_user(sock):
-                sock.close()
-                continue
-            self.reactor.add(Connection(sock, peer.FromPeer))
-
     def tick(self, now: float) -> float | None:
         """Do what is due (``Handler.tick``)."""
         due = self.tasks.tick(now)
         if self.table.entries or self.store.needs_patrol:
             self.store.patrol(now)
             due = now + 0.5 if due is None else min(due, now + 0.5)
-        for address, deadline in list(self._suspects.items()):
-            if now >= deadline:
-                del self._suspects[address]
-                self._process_died(address, DeathCause("disconnected", detail="its connection broke"))
-            else:
-                due = deadline if due is None else min(due, deadline)
+        suspects = self.peers.tick(now)
+        if suspects is not None:
+            due = suspects if due is None else min(due, suspects)
         return due
 
     def may_drain(self) -> bool:
@@ -492,7 +387,7 @@ class Runtime:
             if entry is None or (entry.state != PENDING and entry.task is None):
                 return
             if not self.table.owned(object_id):
-                self.send_to(ids.owner_of(object_id), peer.Cancel(ids.task_of(object_id), recursive))
+                self.peers.send(ids.owner_of(object_id), peer.Cancel(ids.task_of(object_id), recursive))
             elif entry.task is not None and entry.state == PENDING:
                 self.cancel_task(entry.task, force=force, recursive=recursive)
             self.reactor.flush_dirty()
@@ -515,9 +410,8 @@ class Runtime:
         self.forked = True
         self.closed = True
         self.reactor.closed = True
-        for connection in [self._node, *self._peers.values()]:
-            connection.sock.close()
-        self._listener.close()
+        self._node.sock.close()
+        self.peers.abandon()
 
     def close(self, goodbye: bool = False) -> None:
         """Leave the session."""
@@ -542,17 +436,6 @@ class Runtime:
             # What workers have printed comes before the end of the node's stream.
             self.reactor.wait(self._farewell, monotonic() + FAREWELL)
         self.reactor.close()
-        self._listener.close()
-        with contextlib.suppress(OSError):
-            Path(self._path_of(self.address)).unlink()
+        self.peers.close()
         self.table.entries.clear()
         self.store.close()
-
-
-def _same_user(sock: socket.socket) -> bool:
-    """Tell whether the process at the other end belongs to this user (or root)."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True  # the directory's mode keeps others out
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    return uid in (0, os.getuid())

@@ -15,7 +15,7 @@ from core.runtime.objects import FAILED, INLINE, PENDING, STORED, Entry, ObjectT
 from core.state.leases import Task
 
 if TYPE_CHECKING:
-    from core.runtime.actors import ActorClient
+    from core.runtime.actor_client import ActorClient
     from core.runtime.runtime import Runtime
 
 monotonic = time.monotonic
@@ -62,7 +62,7 @@ class Settling:
             for waiter in self._rt.waits:
                 waiter.settled(object_id)
         if task.dependencies or task.nested or task.args_stored:
-            self._rt.tasks.retire(task)
+            self._rt.lineage.retire(task)
 
     def results(self, connection: Connection, message: peer.Results) -> None:
         task = connection.inflight.get(message.task)
@@ -108,7 +108,7 @@ class Settling:
         if is_call:
             self._rt.actors.finished(task.pool)
         if not task.stored:
-            self._rt.tasks.retire(task)
+            self._rt.lineage.retire(task)
 
     def _send_to_open(self, connection: Connection, message: Any) -> None:
         if not connection.closed:
@@ -126,7 +126,7 @@ class Settling:
                     self.fail_entry(object_id, entry, error)
         if type(task.function) is str:
             self._rt.actors.finished(task.pool)
-        self._rt.tasks.retire(task)
+        self._rt.lineage.retire(task)
 
     def fulfil(self, connection: Connection | None, object_id: bytes, entry: Entry, value: peer.Value) -> None:
         """An object's value (or place, or error) is known."""

@@ -18,7 +18,7 @@ from core.protocol.records import DeathCause
 from core.refs import ObjectRef
 from core.runtime import causes
 from core.runtime.connection import Connection
-from core.runtime.objects import FAILED, PENDING, STORED, Entry
+from core.runtime.objects import FAILED, PENDING, Entry
 from core.runtime.packing import unpicklable_error
 from core.runtime_env import merged_env
 from core.serialization import dumps_code
@@ -121,13 +121,13 @@ class Tasks:
             else:
                 result = self.make_returns(task, returns, options.backpressure)
             if task.dependencies or task.nested:
-                self.pin_arguments(task, self._enqueue)
+                self.pin_arguments(task, self.enqueue)
             pool = self.pool_of(self.placed(options.lease), task.depth)
             task.pool = pool
             if options.labels and (reason := self._rt.misfit(options.labels)):
                 self._refuse(task, ("unschedulable", reason))
             elif task.missing == 0:
-                self._enqueue(task, pool)
+                self.enqueue(task, pool)
         return result
 
     def make_returns(self, task: Task, returns: int, backpressure: int) -> Any:
@@ -191,7 +191,7 @@ class Tasks:
             self._by_number[pool.number] = pool
         return pool
 
-    def _enqueue(self, task: Task, pool: LeasePool) -> None:
+    def enqueue(self, task: Task, pool: LeasePool) -> None:
         """A task is ready to run: give it to an idle worker or queue it (under the lock)."""
         if task.dependencies and self._failed_dependency(task):
             return
@@ -289,7 +289,7 @@ class Tasks:
     def granted(self, message: from_node.LeaseGrant) -> None:
         """The node lends us a worker."""
         pool = self._by_number[message.cls]
-        connection = self._rt.connect(message.address)
+        connection = self._rt.peers.connect(message.address)
         if connection is None:
             # It died in the meantime.
             pool.demand = max(0, pool.demand - 1)
@@ -406,7 +406,7 @@ class Tasks:
 
     def retry(self, task: Task) -> None:
         """Run a task again."""
-        self._enqueue(task, task.pool)
+        self.enqueue(task, task.pool)
 
     def returned(self, connection: Connection, message: peer.Returned) -> None:
         """A worker hands back what it has not started."""
@@ -524,46 +524,6 @@ class Tasks:
     def unassigned(self, task: Task) -> bool:
         """Tell whether a task waits for a worker."""
         return task.lease is None and task.missing == 0
-
-    def retire(self, task: Task) -> None:
-        """A task will not run again: let go of what its arguments kept alive."""
-        unpin = self._table.unpin
-        for object_id, _, _ in task.dependencies:
-            unpin(object_id)
-        for object_id in task.nested:
-            unpin(object_id)
-        if task.args_stored:
-            self._rt.store.free(task.id + ids.ARGUMENTS_INDEX)
-        task.dependencies = task.nested = ()
-
-    def reconstruct(self, object_id: bytes, entry: Entry) -> bool:
-        """The stored value of an owned object is gone: make it again; False if that is not possible."""
-        task = entry.task
-        if task is None or task.retries_left == 0 or type(task.function) is str:
-            return False
-        if task.retries_left > 0:
-            task.retries_left -= 1
-        task.attempt += 1
-        task.missing = 0
-        for index in range(max(1, task.returns)):
-            other = self._entries.get(ids.object_id(task.id, index))
-            if other is not None and other.state == STORED:
-                self._rt.store.free(ids.object_id(task.id, index))
-                other.state, other.task = PENDING, task
-        task.stored = 0
-        for dependency, _, _ in task.dependencies:
-            needed = self._entries.get(dependency)
-            if needed is not None and needed.state == PENDING:
-                task.missing += 1
-                self._rt.exchange.need(dependency, needed, lambda *_: self._dependency_ready(task))
-        if task.missing == 0:
-            self._enqueue(task, task.pool)
-        return True
-
-    def _dependency_ready(self, task: Task) -> None:
-        task.missing -= 1
-        if task.missing == 0 and not task.cancelled:
-            self._enqueue(task, task.pool)
 
 
 _ONE_CPU = (("CPU", 10_000),)

@@ -196,7 +196,7 @@ class Values:
                         self.recover(object_id, entry)
                     else:
                         entry.state, entry.fetching = PENDING, True
-                        self._rt.send_to(ids.owner_of(object_id), peer.Fetch(object_id, True))
+                        self._rt.peers.send(ids.owner_of(object_id), peer.Fetch(object_id, True))
                     self._rt.reactor.flush_dirty()
             self._await([ref], deadline, None)
 
@@ -207,14 +207,14 @@ class Values:
         with self._rt.lock:
             if entry.state == PENDING:
                 entry.fetching = True
-                self._rt.send_to(ids.owner_of(object_id), peer.Fetch(object_id, True))
+                self._rt.peers.send(ids.owner_of(object_id), peer.Fetch(object_id, True))
                 self._rt.reactor.flush_dirty()
         self._await([ref], None, None)
         return self._materialize(ref, entry, None)
 
     def recover(self, object_id: bytes, entry: Entry) -> None:
         """The stored value of an owned object is lost: run its task again, or fail (under the lock)."""
-        if not self._rt.tasks.reconstruct(object_id, entry):
+        if not self._rt.lineage.reconstruct(object_id, entry):
             error = causes.pack(
                 exceptions.ObjectReconstructionFailedError(
                     object_id.hex(),
@@ -344,3 +344,7 @@ class Values:
 
 def _ignore(object_id: bytes, entry: Entry) -> None:
     """A waiter for its side effect: the value is fetched."""
+
+
+#: Functions here that run user code (``__setstate__``) and are ready for whatever it raises.
+UNPICKLING = frozenset({Values._load.__code__})  # noqa: SLF001 - of this very module

@@ -22,7 +22,7 @@ import msgspec
 
 from core import exceptions, ids, refs, remote_errors
 from core.protocol import from_node, peer, to_node
-from core.runtime.actors import ExecutorOptions, InitArguments
+from core.runtime.actor_client import ExecutorOptions, InitArguments
 from core.runtime.connection import Connection
 from core.serialization import loads
 from core.specs import RESOURCE_UNIT
