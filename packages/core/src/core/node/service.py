@@ -154,7 +154,7 @@ class NodeService:
             sc.ActorRefused: lambda i: self._act(ac.Refused(i.actor_id, i.kind, i.reason)),
             sc.GroupChanged: self._group_changed,
             sc.AskBack: lambda i: send(i.holder, from_node.Reclaim(i.leases)),
-            sc.Warn: lambda i: send(i.address, from_node.Notice("warning", i.text)),
+            sc.Warn: lambda i: self._warn(i.address, i.text),
             ac.Reply: lambda i: send(i.to, from_node.ActorReply(i.request, i.info, i.error, i.reason)),
             ac.Place: lambda i: self._schedule(sc.ActorWaits(i.actor_id, i.owner, i.job_id, i.spec, i.held, i.name)),
             ac.Withdraw: lambda i: self._schedule(sc.ActorWithdrawn(i.actor_id)),
@@ -444,12 +444,18 @@ class NodeService:
             if cycle:
                 names = [self._name_of(address) for address in cycle]
                 chain = ", ".join(f"{a} waits for {b}" for a, b in zip(names, names[1:] + names[:1], strict=True))
-                connection.send(from_node.Notice("warning", f"deadlock: {chain}"))
+                self._warn(connection.address, f"deadlock: {chain}")
                 return
         for request in self.scheduler.queue.of_asker(connection.address)[:EXPLAIN_LINES]:
             text = self.scheduler.explain_stall(request, now)
             if text:
-                connection.send(from_node.Notice("warning", text))
+                self._warn(connection.address, text)
+
+    def _warn(self, address: bytes, text: str) -> None:
+        """Tell the driver for which a process works; a worker could show a notice to nobody."""
+        connection = self._server.by_address.get(address)
+        if connection is not None:
+            self._server.send(self.jobs[connection.job_id].address, from_node.Notice("warning", text))
 
     def _name_of(self, address: bytes) -> str:
         actor = self.actors.actors.get(self.actors.by_worker.get(address, b""))

@@ -102,6 +102,10 @@ class Actors:
         if options.name:
             return self._create_named(spec, token, client)
         with self._reactor.lock:
+            if rt.failure is not None:
+                client.state, client.init_error = "DEAD", rt.failure
+                self._dead(client)
+                return ActorHandle(token)
             rt.to_node(to_node.CreateActor(0, spec))
             rt.to_node(to_node.WatchActor(actor_id))
             rt.flush_node()

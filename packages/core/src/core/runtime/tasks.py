@@ -203,6 +203,9 @@ class Tasks:
         if pool.refused is not None:
             self._refuse(task, pool.refused)
             return
+        if self._rt.failure is not None:
+            self._rt.settling.finish_failed(task, self._rt.failure)
+            return
         pool.queue.append(task)
         count = len(pool.queue)
         if pool.demand == 0 or (count > pool.demand and pool.demand < len(pool.leases) + 64):
