@@ -327,8 +327,8 @@ class ActorHandle(Generic[T]):
         return [*super().__dir__(), *self._token.methods]
 
     @property
-    def _actor_id(self) -> str:
-        return self._token.actor_id.hex()
+    def _actor_id(self) -> _Identifier:
+        return _Identifier(self._token.actor_id)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ActorHandle) and other._token.actor_id == self._token.actor_id

@@ -374,11 +374,15 @@ class Reactor:
         with self.lock:
             self._deadline = self._handler.tick(monotonic())
 
-    def schedule(self, when: float) -> None:
-        """Make sure that ``handler.tick`` is called at ``when`` (monotonic), under the lock."""
+    def schedule(self, when: float, *, reading: bool = False) -> None:
+        """Make sure that ``handler.tick`` is called at ``when`` (monotonic), under the lock.
+
+        ``reading``: the caller is the thread that reads, so no poll needs to learn of it.
+        """
         if self._deadline is None or when < self._deadline:
             self._deadline = when
-            self.wake_if_polling()
+            if not reading:
+                self.wake_if_polling()
 
     def _run_after(self) -> None:
         after = self.after

@@ -242,8 +242,11 @@ class Runtime:
                     raise ProtocolError("the first message must be PeerHello")
                 handlers[type(message)](connection, message)
         pool = connection.pool
-        if pool is not None and pool.queue:
-            self.tasks.fill(pool, now)
+        if pool is not None:
+            if pool.queue:
+                self.tasks.fill(pool, now)
+            elif pool.idle:
+                self.tasks.idle(now)
         if refs.dropped:
             self.drain()
 

@@ -348,6 +348,10 @@ class Tasks:
             lease.connection.lease = lease.connection.pool = None
             self._rt.to_node(to_node.ReturnLease(lease.id))
 
+    def idle(self, now: float) -> None:
+        """Some lease has fallen idle: see to it that it is returned in time (by the reading thread)."""
+        self._reactor.schedule(now + self._keep, reading=True)
+
     def return_idle(self) -> None:
         """Give back every idle lease: the task that needed them is over."""
         if self._leases:

@@ -177,6 +177,13 @@ class ActorHost:
 
     def takes(self, connection: Connection, call: peer.Call) -> bool:
         """Take a call that does not go through the main loop's queue (under the lock)."""
+        wanted = call.extra.group if call.extra is not None else ""
+        if wanted and wanted not in self._groups:
+            names = ", ".join(self._groups) or "none"
+            running = Running(call.task, self.display_name(call), 2, connection, call.extra)
+            error = ValueError(f"{self.spec.class_name} has no concurrency group {wanted!r}; it has: {names}")
+            self._executor.outcomes.send_error(running, error, 0)
+            return True
         if self.mode == "threaded":
             pool = self._pool(self._group(call))
             future = pool.submit(self._run_in_thread, connection, call)
