@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core import ids
 from core.protocol import VERSION, peer
 from core.protocol.framing import ProtocolError
 from core.protocol.records import DeathCause
@@ -31,6 +32,10 @@ SUSPICION = 2.0
 #: Dead processes remembered.
 REMEMBERED = 1000
 BACKLOG = 512
+#: A process that dials has so many seconds and bytes for its ``PeerHello``; so many may be silent at a time.
+HELLO_SECONDS = 5.0
+MAX_HELLO_BYTES = 1 << 20
+MAX_STRANGERS = 256
 
 
 class Peers:
@@ -43,6 +48,8 @@ class Peers:
         self.dead: dict[bytes, DeathCause] = {}
         #: peers whose connection ended for a reason not told yet: when to give up waiting for it
         self._suspects: dict[bytes, float] = {}
+        #: those who dialled and have not said who they are: when they are hung up on
+        self._strangers: dict[Connection, float] = {}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         old = os.umask(0o177)
         try:
@@ -99,25 +106,34 @@ class Peers:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            if _same_user(sock):
-                self._rt.reactor.add(Connection(sock, peer.FromPeer))
-            else:
+            if not _same_user(sock) or len(self._strangers) >= MAX_STRANGERS:
                 sock.close()
+                continue
+            connection = Connection(sock, peer.FromPeer, MAX_HELLO_BYTES)
+            due = monotonic() + HELLO_SECONDS
+            self._strangers[connection] = due
+            self._rt.reactor.add(connection)
+            self._rt.reactor.schedule(due)
 
     def hello(self, connection: Connection, message: peer.PeerHello) -> None:
         """The process at the other end says who it is.
 
         Raises:
-            ProtocolError: it runs another version.
+            ProtocolError: it runs another version, has no proper address, or has said who it is before.
         """
+        if connection.address or len(message.address) != ids.ADDRESS_BYTES:
+            raise ProtocolError("not a proper PeerHello")
         if message.version != VERSION:
             raise ProtocolError(f"peer runs version {message.version}, this is {VERSION}")
+        self._strangers.pop(connection, None)
+        connection.accept_any_frame()
         connection.address = message.address
         connection.pid = message.pid
         self._connections.setdefault(message.address, connection)
 
     def disconnected(self, connection: Connection, error: Exception | None) -> None:
         """A connection ended or broke."""
+        self._strangers.pop(connection, None)
         if isinstance(error, ProtocolError):
             logger.warning("connection from %s closed: %s", connection.address.hex() or "a stranger", error)
         address = connection.address
@@ -139,6 +155,12 @@ class Peers:
         for address, deadline in list(self._suspects.items()):
             if now >= deadline:
                 self.died(address, DeathCause("disconnected", detail="its connection broke"))
+            else:
+                due = deadline if due is None else min(due, deadline)
+        for connection, deadline in list(self._strangers.items()):
+            if now >= deadline:
+                del self._strangers[connection]
+                self._rt.reactor.remove(connection)
             else:
                 due = deadline if due is None else min(due, deadline)
         return due

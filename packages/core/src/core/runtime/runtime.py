@@ -234,13 +234,17 @@ class Runtime:
         handlers = self._peer_handlers
         on_result = self.settling.result
         now = monotonic()
-        for message in messages:
-            if type(message) is peer.Result:
-                on_result(connection, message, now)
-            else:
-                if not connection.address and type(message) is not peer.PeerHello:
-                    raise ProtocolError("the first message must be PeerHello")
-                handlers[type(message)](connection, message)
+        try:
+            for message in messages:
+                if type(message) is peer.Result:
+                    on_result(connection, message, now)
+                else:
+                    if not connection.address and type(message) is not peer.PeerHello:
+                        raise ProtocolError("the first message must be PeerHello")
+                    handlers[type(message)](connection, message)
+        except (LookupError, TypeError, ValueError, AttributeError, AssertionError, OverflowError) as error:
+            # True messages that contradict what went before: as with bytes that are none, the connection ends, not more.
+            raise ProtocolError(f"cannot handle a message: {error!r}") from error
         pool = connection.pool
         if pool is not None:
             if pool.queue:

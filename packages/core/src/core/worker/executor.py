@@ -30,6 +30,7 @@ from core.runtime_env import env_dict
 from core.specs import RESOURCE_UNIT
 from core.worker import running as running_module
 from core.worker.functions import FunctionTable
+from core.worker.interruption import may_interrupt
 from core.worker.outcome import Outcomes, end_forked_child
 from core.worker.running import ActorExit, Running
 from core.worker.streaming import Producers
@@ -82,12 +83,15 @@ class Executor(Inbox):
             if self._told_blocked:
                 # Sent before the caller knew: it must not wait behind the blocked task, which may wait for it.
                 self._rt.send(connection, peer.Returned([message.task], True))
+            elif message.function not in connection.defined:
+                raise ProtocolError(f"a task of function {message.function}, which was not defined")
             else:
                 self._enqueue(connection, message)
         elif kind is peer.Call:
-            if self.actor is not None and self.actor.takes(connection, message):
-                return
-            self._enqueue(connection, message)
+            if self.actor is None:
+                raise ProtocolError("a call came to a worker that is no actor")
+            if not self.actor.takes(connection, message):
+                self._enqueue(connection, message)
         elif kind is peer.DefineFunction:
             connection.defined[message.number] = self._functions.define(message)
         elif kind is peer.Steal:
@@ -166,7 +170,8 @@ class Executor(Inbox):
         running = self.running
         if running is None or not running.cancelled or not running.in_user_code:
             return
-        if self._rt.reactor.defer_signal(number):
+        if self._rt.reactor.lock_is_mine() or not may_interrupt(frame, Executor.execute.__code__):
+            self._rt.reactor.defer_signal(number)
             return
         running.in_user_code = False
         raise KeyboardInterrupt
@@ -307,8 +312,7 @@ class Executor(Inbox):
 
     def _run_call(self, connection: Connection, call: peer.Call) -> None:
         actor = self.actor
-        if actor is None:
-            raise ProtocolError("a call came to a worker that is no actor")
+        assert actor is not None, "see received()"
         running = Running(call.task, actor.display_name(call), 2, connection, call.extra)
         self.execute(running, lambda: actor.method(call.method), call.args, False)
 
