@@ -16,6 +16,8 @@ without any switch of threads.
 
 All shared state is guarded by one re-entrant lock, ``lock``. Handlers run under it; user code never does: what must
 call back into user code (futures) is queued in ``after`` and run by the reading thread once the lock is free.
+
+A long module, because who reads, who waits and who wakes whom is one protocol, which only makes sense seen whole.
 """
 
 from __future__ import annotations

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from core import ids, remote_errors
 from core.descriptors import FunctionDescriptor
@@ -18,12 +17,11 @@ from core.protocol.records import DeathCause
 from core.refs import ObjectRef
 from core.runtime import causes
 from core.runtime.connection import Connection
+from core.runtime.exports import Exported, Exports
 from core.runtime.objects import FAILED, PENDING, Entry
-from core.runtime.packing import unpicklable_error
 from core.runtime_env import merged_env
-from core.serialization import dumps_code
 from core.specs import LeaseSpec, RuntimeEnv, Strategy
-from core.state.leases import PATIENCE, FunctionCost, Lease, LeasePool, Task
+from core.state.leases import PATIENCE, Lease, LeasePool, Task
 
 if TYPE_CHECKING:
     from core.runtime.runtime import Runtime
@@ -41,19 +39,6 @@ KEEP_NESTED_LEASE = 0.01
 _FIRST = ids.FIRST_INDEX
 
 
-class Exported(Struct, eq=False):
-    """A function as this session knows it."""
-
-    #: the runtime that exported it
-    session: object
-    number: int
-    digest: bytes
-    blob: bytes
-    name: str
-    cost: FunctionCost
-    max_calls: int = 0
-
-
 class Tasks:
     """Submits tasks, follows them, retries them (see the module's docstring)."""
 
@@ -66,34 +51,10 @@ class Tasks:
         self._by_number: dict[int, LeasePool] = {}
         #: (pool, lease) by worker address
         self._leases: dict[bytes, tuple[LeasePool, Lease]] = {}
-        self._functions = 0
+        self._exports = Exports(runtime)
         self._keep = KEEP_LEASE if runtime.kind == "driver" else KEEP_NESTED_LEASE
 
     # -- submission -------------------------------------------------------------------------------------------------
-
-    def export(self, function: FunctionDescriptor, max_calls: int) -> Exported:
-        """Pickle a function once per session.
-
-        Raises:
-            TypeError: it cannot be pickled; the message names the path to the culprit.
-        """
-        try:
-            blob = dumps_code(function.function)
-        except Exception as error:  # user code: closures may hold anything
-            raise unpicklable_error(f"function {function.name}", function.function, error) from error
-        with self._reactor.lock:
-            self._functions += 1
-            exported = Exported(
-                self._rt,
-                self._functions,
-                hashlib.blake2b(blob, digest_size=16).digest(),
-                blob,
-                function.name,
-                FunctionCost(),
-                max_calls,
-            )
-        function.exported = exported
-        return exported
 
     def submit(
         self, function: FunctionDescriptor, args: tuple[Any, ...], kwargs: dict[str, Any], options: TaskOptions
@@ -101,7 +62,7 @@ class Tasks:
         """Submit one task (``Engine.submit_task``)."""
         exported = function.exported
         if exported is None or exported.session is not self._rt:
-            exported = self.export(function, options.max_calls)
+            exported = self._exports.export(function, options.max_calls)
         rt = self._rt
         returns = options.num_returns
         task = Task(
