@@ -243,7 +243,7 @@ class Runtime:
                         raise ProtocolError("the first message must be PeerHello")
                     handlers[type(message)](connection, message)
         except (LookupError, TypeError, ValueError, AttributeError, AssertionError, OverflowError) as error:
-            # True messages that contradict what went before: as with bytes that are none, the connection ends, not more.
+            # True messages that contradict what went before are treated like bytes that are none: the connection ends.
             raise ProtocolError(f"cannot handle a message: {error!r}") from error
         pool = connection.pool
         if pool is not None:
