@@ -103,16 +103,20 @@ class Settling:
                     task.stored += 1
                     entry.task = task
         if any(value.contained for value in message.values):
-            task_id = task.id
-            self._rt.borrowing.when_settled(lambda: self._send_to_open(connection, peer.ContainedTaken(task_id)))
+            self.take_contained(connection, task.id)
         if is_call:
             self._rt.actors.finished(task.pool)
         if not task.stored:
             self._rt.lineage.retire(task)
 
-    def _send_to_open(self, connection: Connection, message: Any) -> None:
-        if not connection.closed:
-            self._rt.send(connection, message)
+    def take_contained(self, connection: Connection, key: bytes) -> None:
+        """Tell the executor that we are registered for what a result contains, once we are."""
+
+        def tell() -> None:
+            if not connection.closed:
+                self._rt.send(connection, peer.ContainedTaken(key))
+
+        self._rt.borrowing.when_settled(tell)
 
     def finish_failed(self, task: Task, error: bytes) -> None:
         """All of a task's objects become ``error``."""

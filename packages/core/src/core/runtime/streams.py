@@ -88,6 +88,8 @@ class Streams:
         entry = Entry(pins=1, task=stream.task)
         self._rt.table.entries[object_id] = entry
         self._rt.settling.fulfil(connection, object_id, entry, message.value)
+        if message.value.contained:
+            self._rt.settling.take_contained(connection, object_id)
         stream.received += 1
         self._wake(stream)
 

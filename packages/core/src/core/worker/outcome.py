@@ -175,7 +175,6 @@ class Outcomes:
         message = self.value(object_id, data, contained)
         with self._rt.lock:
             if contained:
-                # Kept until the process or the caller ends: streams have no answer per item.
                 self._rt.settling.hand_over(running.connection.address, object_id, contained)
             if message.kind == "s":
                 self._rt.exchange.announce()
