@@ -213,6 +213,8 @@ class NodeService:
             # What it said last (that it leaves, that __init__ failed) explains its death.
             self._server.drain(connection)
         cause = self._processes.forget(process, status)
+        # A process that was killed leaves the file of its socket behind.
+        (Path(self.config.session_dir) / f"{process.address.hex()}.sock").unlink(missing_ok=True)
         if not process.joined and process.doom is None:
             reason = "\n".join(part for part in (cause.detail, cause.stderr_tail) if part)
             self._schedule(sc.StartFailed(process.address, "start", reason))
