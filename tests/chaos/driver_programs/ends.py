@@ -54,8 +54,10 @@ def stale_reference_in_the_next_session() -> None:
     for use in (lambda: core.get(stale, timeout=60), lambda: core.get(number.remote(stale), timeout=60)):
         try:
             use()
-        except (core.exceptions.RayError, ValueError) as error:
-            assert not isinstance(error, core.exceptions.GetTimeoutError)
+        except core.exceptions.GetTimeoutError:
+            raise AssertionError("a stale reference is waited for") from None
+        except (core.exceptions.RayError, ValueError):
+            pass
         else:
             raise AssertionError("a stale reference has a value")
     assert core.get(number.remote(3), timeout=60) == 3
