@@ -24,6 +24,7 @@ from core.protocol import VERSION, from_node, to_node
 from core.protocol.records import Bundle, PlacementGroupInfo
 from core.refs import ActorHandle, ActorToken, ObjectRef, ObjectRefGenerator
 from core.runtime import causes
+from core.runtime.interruption import may_interrupt
 from core.runtime.logs import LogPrinter
 from core.runtime.objects import PENDING, Entry
 from core.runtime.runtime import Runtime
@@ -344,7 +345,9 @@ class NativeEngine:
         reactor = self.runtime.reactor
 
         def interrupt(number: int, frame: Any) -> None:
-            if not reactor.defer_signal(number):
+            if reactor.lock_is_mine() or not may_interrupt(frame):
+                reactor.defer_signal(number)
+            else:
                 signal.default_int_handler(number, frame)
 
         self._old_handler = signal.signal(signal.SIGINT, interrupt)

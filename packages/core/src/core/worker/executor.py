@@ -25,12 +25,12 @@ from core.protocol.records import ActorSpec
 from core.protocol.zygote import WorkerStart
 from core.runtime.connection import Connection
 from core.runtime.inbox import Inbox
+from core.runtime.interruption import may_interrupt
 from core.runtime.waiting import EventWaiter
 from core.runtime_env import env_dict
 from core.specs import RESOURCE_UNIT
 from core.worker import running as running_module
 from core.worker.functions import FunctionTable
-from core.worker.interruption import may_interrupt
 from core.worker.outcome import Outcomes, end_forked_child
 from core.worker.running import ActorExit, Running
 from core.worker.streaming import Producers
@@ -170,7 +170,7 @@ class Executor(Inbox):
         running = self.running
         if running is None or not running.cancelled or not running.in_user_code:
             return
-        if self._rt.reactor.lock_is_mine() or not may_interrupt(frame, Executor.execute.__code__):
+        if self._rt.reactor.lock_is_mine() or not may_interrupt(frame, _LOOP, _CALLERS):
             self._rt.reactor.defer_signal(number)
             return
         running.in_user_code = False
@@ -434,3 +434,8 @@ class Executor(Inbox):
 def show_gpus(gpu_ids: Sequence[int]) -> None:
     """Let libraries see only the assigned accelerators."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in gpu_ids)
+
+
+#: What an interrupt may always reach, and what else calls user code (see ``core.runtime.interruption``).
+_LOOP = Executor.execute.__code__
+_CALLERS = frozenset({Producers.run.__code__})
