@@ -270,7 +270,7 @@ def test_an_argument_nested_too_deeply_is_refused_by_the_call() -> None:
     def take(value: Any) -> None:
         """Never runs."""
 
-    with pytest.raises(TypeError, match="[Rr]ecursion"):
+    with pytest.raises(TypeError, match=r"[Rr]ecursion"):
         take.remote(deep_list(100_000))
 
 
@@ -279,7 +279,7 @@ def test_a_result_nested_too_deeply_is_an_error() -> None:
     def make() -> Any:
         return deep_list(100_000)
 
-    with pytest.raises(TypeError, match="[Rr]ecursion"):
+    with pytest.raises(TypeError, match=r"[Rr]ecursion"):
         get(make.remote())
 
 
