@@ -431,7 +431,9 @@ def test_subprocesses_and_pools_work_in_a_task() -> None:
         import multiprocessing
         import subprocess
 
-        text = subprocess.run([sys.executable, "-c", "print('hello')"], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run(
+            [sys.executable, "-c", "print('hello')"], capture_output=True, text=True, check=True
+        ).stdout
         with multiprocessing.get_context("fork").Pool(2) as pool:
             return text, pool.map(abs, range(-3, 3))
 
