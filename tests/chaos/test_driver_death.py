@@ -99,8 +99,10 @@ def test_driver_daemon_and_zygote_killed_at_once_leave_no_session_after_the_next
     with Driver("busy", "wait") as driver:
         driver.wait_until_it_prints("ready")
         victims = [driver.zygote, driver.daemon, psutil.Process(driver.process.pid)]
-        for victim in victims:
-            send(victim, signal.SIGKILL)
+        # Stopped first: the last to die must not have the time to tidy up.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for victim in victims:
+                send(victim, number)
         driver.wait()
         eventually(
             lambda: [process.name() for process in driver.processes()] in ([], ["sleep"]), SOON, "the workers are gone"
