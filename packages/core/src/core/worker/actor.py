@@ -222,6 +222,8 @@ class ActorHost:
             method = self.method(call.method)
             args, kwargs = executor.outcomes.arguments(call.task, call.args, call.extra)
             running.in_user_code = True
+            if running.cancelled:
+                raise KeyboardInterrupt  # cancelled before there was user code to interrupt
             value = method(*args, **kwargs)
             del args, kwargs
             if call.extra is not None and call.extra.returns < 0:

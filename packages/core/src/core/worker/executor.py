@@ -61,6 +61,8 @@ class Executor(Inbox):
         self.running: Running | None = None
         #: everything in execution here, by task id (several in threaded and asyncio actors)
         self.active: dict[bytes, Running] = {}
+        #: the last tasks to be cancelled: some may have been about to start
+        self._missed: deque[bytes] = deque(maxlen=64)
         self.actor: ActorHost | None = None
         self._main = threading.get_ident()
         self._told_blocked = False
@@ -147,6 +149,8 @@ class Executor(Inbox):
                 return
         if self.actor is not None and self.actor.cancel_queued(task):
             return
+        # Noted before the look: a task between the queue and ``active`` finds the note when it gets there.
+        self._missed.append(task)
         running = self.active.get(task)
         if running is None:
             return
@@ -320,6 +324,8 @@ class Executor(Inbox):
         """Run one task or call on the main thread, and send its outcome."""
         self.running = running
         self.active[running.task] = running
+        if self._missed and running.task in self._missed:
+            running.cancelled = True
         token = running_module.begin(running)
         started = perf_counter()
         try:
@@ -327,6 +333,8 @@ class Executor(Inbox):
             args, kwargs = self.outcomes.arguments(running.task, args_blob, running.extra)
             started = perf_counter()
             running.in_user_code = True
+            if running.cancelled:
+                raise KeyboardInterrupt  # the signal came before there was user code to interrupt
             value = function(*args, **kwargs)
             del args, kwargs
             if running.extra is not None and running.extra.returns < 0:
