@@ -223,7 +223,7 @@ class ActorHost:
             args, kwargs = executor.outcomes.arguments(call.task, call.args, call.extra)
             running.in_user_code = True
             if running.cancelled:
-                raise KeyboardInterrupt  # cancelled before there was user code to interrupt
+                raise KeyboardInterrupt  # noqa: TRY301 - cancelled before there was user code to interrupt
             value = method(*args, **kwargs)
             del args, kwargs
             if call.extra is not None and call.extra.returns < 0:

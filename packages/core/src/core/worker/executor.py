@@ -334,7 +334,7 @@ class Executor(Inbox):
             started = perf_counter()
             running.in_user_code = True
             if running.cancelled:
-                raise KeyboardInterrupt  # the signal came before there was user code to interrupt
+                raise KeyboardInterrupt  # noqa: TRY301 - the signal came before there was user code to interrupt
             value = function(*args, **kwargs)
             del args, kwargs
             if running.extra is not None and running.extra.returns < 0:
