@@ -22,7 +22,7 @@ from core.protocol.records import ActorInfo, ActorSpec, DeathCause
 from core.state import actor_events as ev
 
 #: How many dead actors are remembered.
-DEAD_RECORDS = 10_000
+DEAD_RECORDS = 5_000
 #: Seconds an actor without handles may take for the calls it has and its exit handlers.
 GRACE_SECONDS = 30.0
 #: Seconds in which the creation of an actor that is watched must become known.
