@@ -247,6 +247,8 @@ class Runtime:
             raise ProtocolError(f"cannot handle a message: {error!r}") from error
         pool = connection.pool
         if pool is not None:
+            if connection.lease is not None and connection.lease.reclaim:
+                self.tasks.return_reclaimed(pool, now)
             if pool.queue:
                 self.tasks.fill(pool, now)
             elif pool.idle:

@@ -309,6 +309,12 @@ class Tasks:
             lease.connection.lease = lease.connection.pool = None
             self._rt.to_node(to_node.ReturnLease(lease.id))
 
+    def return_reclaimed(self, pool: LeasePool, now: float) -> None:
+        """Give back what the node asked for and has run dry: others wait for it."""
+        self._return_idle(pool, now)
+        if pool.queue:
+            self._announce(pool)
+
     def idle(self, now: float) -> None:
         """Some lease has fallen idle: see to it that it is returned in time (by the reading thread)."""
         self._reactor.schedule(now + self._keep, reading=True)
