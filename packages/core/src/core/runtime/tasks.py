@@ -333,17 +333,14 @@ class Tasks:
         for pool in self._by_number.values():
             if pool.piped():
                 if pool.idle or pool.queue or pool.demand or len(pool.leases) > 1:
-                    self._steal(pool, now)
+                    for lease in pool.to_steal(now):
+                        self._rt.send(lease.connection, peer.Steal())
                 due = now + PATIENCE
             if pool.leases:
                 self._return_idle(pool, now)
                 if pool.idle and (due is None or due > now + self._keep):
                     due = now + self._keep
         return due
-
-    def _steal(self, pool: LeasePool, now: float) -> None:
-        for lease in pool.to_steal(now):
-            self._rt.send(lease.connection, peer.Steal())
 
     # -- what comes back --------------------------------------------------------------------------------------------
 
@@ -500,5 +497,4 @@ class Tasks:
         return task.lease is None and task.missing == 0
 
 
-_ONE_CPU = (("CPU", 10_000),)
-_NO_ENV = RuntimeEnv()
+_ONE_CPU, _NO_ENV = (("CPU", 10_000),), RuntimeEnv()
