@@ -308,12 +308,13 @@ class Tasks:
             self._leases.pop(lease.address, None)
             lease.connection.lease = lease.connection.pool = None
             self._rt.to_node(to_node.ReturnLease(lease.id))
+        if pool.queue:
+            # A lease that goes leaves the queue to others: the node must know that they are wanted.
+            self._announce(pool)
 
     def return_reclaimed(self, pool: LeasePool, now: float) -> None:
         """Give back what the node asked for and has run dry: others wait for it."""
         self._return_idle(pool, now)
-        if pool.queue:
-            self._announce(pool)
 
     def idle(self, now: float) -> None:
         """Some lease has fallen idle: see to it that it is returned in time (by the reading thread)."""
@@ -395,8 +396,6 @@ class Tasks:
             pool.block(lease)
         pool.requeue([task for task in tasks if not task.cancelled])
         self.fill(pool, now)
-        if pool.queue:
-            self._announce(pool)
         self._return_idle(pool, now)
 
     def resumed(self, connection: Connection) -> None:
