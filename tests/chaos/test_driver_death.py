@@ -133,4 +133,5 @@ def test_nothing_remains_under_a_pid_1_that_does_not_reap(both: bool) -> None:
         if both:
             send(daemon, signal.SIGKILL)
         driver.assert_nothing_remains(besides=outside)
-        assert program.status() == psutil.STATUS_ZOMBIE, "the driver was reaped, so this tested nothing"
+        # Its memory goes first, and with it the mark it is found by; so it may still be on its way out here.
+        eventually(lambda: program.status() == psutil.STATUS_ZOMBIE, what="the driver to stay, dead and not reaped")
