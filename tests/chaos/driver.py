@@ -133,13 +133,19 @@ class Driver:
             if process.pid not in besides
         ]
         # The directory of all sessions of this user stays; what is in it must not.
-        found += [str(path) for path in self.tmp.rglob("*") if path.parent != self.tmp]
+        # (os.walk, since directories vanish while they are looked at.)
+        for place, directories, files in os.walk(self.tmp):
+            if Path(place) != self.tmp:
+                found += [os.path.join(place, name) for name in (*directories, *files)]
         found += [str(path) for path in Path("/dev/shm").glob("*skate*")]
         return found
 
     def assert_nothing_remains(self, besides: frozenset[int] = frozenset()) -> None:
         """Wait until everything is gone."""
-        eventually(lambda: not self.leftovers(besides), SOON, f"nothing remains; there is {self.leftovers(besides)}")
+        try:
+            eventually(lambda: not self.leftovers(besides), SOON)
+        except AssertionError:
+            assert not self.leftovers(besides), "something remains"
 
 
 def command(process: psutil.Process) -> list[str]:

@@ -54,9 +54,12 @@ def end_descendants(patience: float) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         try:
-            os.waitpid(-1, 0)
+            # Never blocking: the list of children may have missed one that was just inherited.
+            pid, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return
+        if not pid:
+            time.sleep(0.001)
 
 
 def anonymous_bytes(pid: int) -> int:

@@ -333,9 +333,9 @@ class Tasks:
         due: float | None = None
         for pool in self._by_number.values():
             if pool.piped():
-                if pool.idle or pool.queue or pool.demand or len(pool.leases) > 1:
-                    for lease in pool.to_steal(now):
-                        self._rt.send(lease.connection, peer.Steal())
+                # Also with no other worker in sight: only what is queued makes the node look for one.
+                for lease in pool.to_steal(now):
+                    self._rt.send(lease.connection, peer.Steal())
                 due = now + PATIENCE
             if pool.leases:
                 self._return_idle(pool, now)
