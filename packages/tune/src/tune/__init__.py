@@ -1,0 +1,1 @@
+"""Hyperparameter sweeps on Skate (being assembled; the public names are added by the api room)."""

@@ -1,0 +1,88 @@
+"""The contract of searchers: which configurations are tried. Ray's names.
+
+The controller calls a searcher in one thread. What it has seen is its state; the controller pickles it (`save`) now and
+then and, after a crash, repeats the calls since. A searcher with a ``seed`` must answer the same calls alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tune.trial import Config, Result
+
+
+class _Finished:
+    """The type of `Searcher.FINISHED`, one instance also after pickling."""
+
+    def __reduce__(self) -> str:
+        return "FINISHED"
+
+    def __repr__(self) -> str:
+        return "Searcher.FINISHED"
+
+
+FINISHED: Final = _Finished()
+
+
+class Searcher:
+    """Base of all searchers.
+
+    Args:
+        metric: the result's name, or names for several objectives; None takes the sweep's.
+        mode: ``"min"`` or ``"max"`` for each metric; None takes the sweep's.
+    """
+
+    #: returned by `suggest` when there will never be another configuration
+    FINISHED: Final = FINISHED
+
+    def __init__(self, metric: str | list[str] | None = None, mode: str | list[str] | None = None) -> None:
+        self.metric = metric
+        self.mode = mode
+
+    def set_search_properties(
+        self, metric: str | list[str] | None, mode: str | list[str] | None, config: Config, **spec: Any
+    ) -> bool:
+        """Take the sweep's metric, mode and space (a config with domains in it) where none was given before.
+
+        Args:
+            metric: as in ``tune.run``.
+            mode: as in ``tune.run``.
+            config: the space; the searcher's suggestions are complete configurations, constants included.
+            **spec: ``seed`` (int or None) and ``num_samples`` (int, -1 without end) of the sweep.
+
+        Returns:
+            False if this searcher cannot take a space that is set here because it has one already.
+
+        Raises:
+            ValueError: the space holds something this searcher cannot search, named by its path.
+        """
+        return False
+
+    def suggest(self, trial_id: str) -> Config | _Finished | None:
+        """Return the next configuration, None if there is none now, or `FINISHED`."""
+        raise NotImplementedError
+
+    def on_trial_result(self, trial_id: str, result: Result) -> None:
+        """Learn an intermediate result."""
+
+    def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
+        """Learn the end of a trial: its last result, or None, and whether it failed."""
+
+    def add_evaluated_point(self, config: Config, value: float | list[float], error: bool = False) -> None:
+        """Learn a configuration whose value is known, without running it."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be told of evaluated points")
+
+    def total_samples(self) -> int | None:
+        """Return how many configurations there will be in all, None if unknown."""
+        return None
+
+    def extend(self, num_samples: int, config: Config | None) -> None:
+        """Go on with a finished search: so many more configurations, from a changed space if one is given."""
+
+    def save(self, path: str) -> None:
+        """Write the state to a file."""
+        raise NotImplementedError
+
+    def restore(self, path: str) -> None:
+        """Read back what `save` wrote."""
+        raise NotImplementedError
