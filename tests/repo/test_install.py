@@ -1,4 +1,4 @@
-"""The distribution alone, in an empty virtual environment, as a user installs it."""
+"""The distributions in an empty virtual environment, as a user installs them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,37 @@ HEAVY = {
     "multiprocessing.pool", "numpy", "pandas", "pyarrow", "pydantic", "ray", "rich", "ssl", "torch", "unittest", "xml",
 }  # fmt: skip
 
+#: What `import tune` may never load either: it takes under 0.2 s because none of these is in it.
+HEAVY_FOR_TUNE = HEAVY - {"xml"} | {
+    "fsspec",
+    "optuna",
+    "plotly",
+    "scipy",
+    "sklearn",
+    "sqlalchemy",
+    "tensorboardX",
+    "typer",
+}
+
 #: Modules that `import core` may load beyond those of a bare interpreter. It is a count, not a time, so that a busy
 #: machine cannot change it; each module is 0.1 to 1 ms.
 MODULE_BUDGET = 200
 
 
-@pytest.fixture(scope="module")
-def empty_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a virtual environment in which nothing but the distribution was installed."""
-    home = tmp_path_factory.mktemp("alone")
+def environment_with(home: Path, *packages: str) -> Path:
+    """Make a virtual environment in which nothing but these distributions was installed; return its Python."""
     venv.create(home / "venv", with_pip=True)
     python = home / "venv" / "bin" / "python"
-    command = [python, "-m", "pip", "install", "-qq", "-c", ROOT / "constraints.txt", ROOT / "packages/core"]
+    paths = [ROOT / "packages" / package for package in packages]
+    command = [python, "-m", "pip", "install", "-qq", "-c", ROOT / "constraints.txt", *paths]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return python
+
+
+@pytest.fixture(scope="module")
+def empty_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environment_with(tmp_path_factory.mktemp("alone"), "core")
 
 
 def run(python: Path | str, code: str) -> str:
@@ -75,6 +91,36 @@ def test_it_runs_alone(empty_environment: Path, tmp_path: Path) -> None:
     done = subprocess.run([empty_environment, program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip() == "[0, 1, 4, 9, 16]"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_tune_runs_with_core_and_what_it_names(tmp_path: Path) -> None:
+    python = environment_with(tmp_path, "core", "tune")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import core, tune\n"
+        "def objective(config):\n"
+        "    tune.report({'loss': (config['x'] - 1) ** 2})\n"
+        "core.init(num_cpus=2)\n"
+        "found = tune.run(objective, config={'x': tune.uniform(0, 2)}, metric='loss', mode='min', num_samples=4,\n"
+        "                 search_alg='optuna', storage_path='results', name='alone', verbose=0)\n"
+        "print(sorted(found.best_config), len(found.trials))\n"
+        "core.shutdown()\n"
+    )
+    done = subprocess.run([python, program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "['x'] 4"
+    assert (tmp_path / "results/alone/report.html").is_file()
+    command = [python.parent / "tune", "list", "results"]
+    listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert listed.returncode == 0, listed.stderr[-3000:]
+    assert "alone" in listed.stdout
+
+
+def test_import_of_tune_is_light() -> None:
+    loaded = set(json.loads(run(sys.executable, "import tune, json, sys; print(json.dumps(sorted(sys.modules)))")))
+    assert not loaded & HEAVY_FOR_TUNE
 
 
 def test_import_is_light() -> None:

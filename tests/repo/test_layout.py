@@ -85,6 +85,18 @@ def test_all_packages_share_one_version() -> None:
     assert len({project(package)["version"] for package in PACKAGES}) == 1
 
 
+def test_siblings_are_pinned_to_that_version() -> None:
+    for package in PACKAGES:
+        wanted = [Requirement(text) for text in project(package)["dependencies"]]  # type: ignore[attr-defined]
+        siblings = {str(r.specifier) for r in wanted if r.name.startswith("skate")}
+        assert siblings <= {f"=={project(package)['version']}"}, package.name
+
+
+def test_the_makefile_installs_every_package() -> None:
+    (line,) = re.findall(r"^PACKAGES := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert line.split() == [str(package.relative_to(ROOT)) for package in PACKAGES]
+
+
 def test_the_version_in_the_source_is_the_distributions() -> None:
     (assignment,) = ast.parse((CORE / "version.py").read_text()).body[1:]
     assert isinstance(assignment, ast.Assign)

@@ -12,6 +12,7 @@ import pytest
 import core
 import core.exceptions
 import core.util
+import tune
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = "\n".join(page.read_text() for page in sorted((ROOT / "docs/reference").glob("*.md")))
@@ -26,7 +27,16 @@ def test_a_public_name_is_there_and_documented(name: str) -> None:
     assert inspect.getdoc(value), f"{name} has no docstring"
 
 
+@pytest.mark.parametrize("name", sorted(set(tune.__all__) - {"__version__"}))
+def test_a_public_name_of_tune_is_there_and_documented(name: str) -> None:
+    value = getattr(tune, name)
+    if not inspect.ismodule(value):
+        assert re.search(rf"\btune\.{name}\b|^{name}$", REFERENCE, re.MULTILINE), f"{name} is not in docs/reference"
+    assert inspect.getdoc(value), f"{name} has no docstring"
+
+
 def test_the_package_tells_its_version() -> None:
+    assert tune.__version__ == importlib.metadata.version("skate-tune")
     assert core.__version__ == importlib.metadata.version("skate-core")
 
 
