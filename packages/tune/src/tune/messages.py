@@ -50,6 +50,8 @@ class Action(enum.StrEnum):
     """What a trial does after the result it waited at."""
 
     CONTINUE = "continue"
+    #: save if it can (a class that can; functions save when they report), then go on; `TrialSaved` follows if it did
+    SAVE = "save"
     #: end well; `TrialReturned` follows
     STOP = "stop"
     #: save if it can, then give its process back; `TrialPaused` follows

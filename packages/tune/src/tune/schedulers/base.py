@@ -1,40 +1,51 @@
 """The contract of schedulers: which trials go on, stop, pause, change.
 
-A scheduler is a state machine without I/O, clock or global randomness (randomness comes from `numpy.random.Generator`
-made of its ``seed``). The controller calls it in one thread, in an order that the journal records; after a crash the
-same calls are repeated on a fresh instance or on a pickled snapshot, and the same answers must come out. So it must
-pickle, and must not look at anything but its arguments.
+A scheduler is a state machine without I/O, clock or global randomness (randomness comes from a `random.Random` made of
+its ``seed``). The controller calls it in one thread, in an order that the journal records; after a crash the same calls
+are repeated on a fresh instance or on a pickled snapshot, with the same view of the trials, and the same answers must
+come out. So it must pickle, and must not look at anything but its arguments.
+
+What has to be recorded. Answers that ask for nothing leave the state as it was: `choose` that says `Wait`, or `New` when
+no new trial comes of it, and `directives` that are empty. Such calls need not be repeated after a crash; all others do.
+`sync`, `debug_string`, `documents` and `validate` never change what a scheduler decides.
 
 A trial runs ahead of its scheduler unless told to wait: `sync` says at which results it must wait for the answer of
-`on_trial_result`. Results it does not wait at are still passed to `on_trial_result`, some time later; STOP and PAUSE as
-answers to those take effect at one of the trial's next results.
+`on_trial_result`. Results it does not wait at are still passed to `on_trial_result`, in order, some time later; answers
+to those take effect at one of the trial's next results, so a scheduler that wants an answer to count asks to wait there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from tune.messages import Sync
-from tune.trial import Config, ResourceRequest, Result, Trial
+from tune.trial import Config, ResourceRequest, Result, Trial, TrialStatus
 
 
 class Continue(msgspec.Struct, frozen=True):
     """Go on."""
 
+    #: save first if the trainable can; functions save when they report, so this says nothing to them
+    save: bool = False
+
 
 class Stop(msgspec.Struct, frozen=True):
-    """End the trial; it counts as complete."""
+    """End the trial; it counts as complete and `TrialScheduler.on_trial_complete` follows."""
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """Save the trial and give its place to another until `TrialScheduler.choose` or a directive takes it up again."""
+    """Save the trial and give its place to another until `TrialScheduler.choose` takes it up again."""
 
 
 class Exploit(msgspec.Struct, frozen=True):
-    """Go on from the newest checkpoint of another trial, under another configuration."""
+    """Go on from the newest checkpoint of another trial, under another configuration.
+
+    Asked of a running trial, it goes on at once, before any other trial gets the place. Asked of a paused one, it stays
+    paused until it is chosen. A donor that is the trial itself means: save, then go on under the other configuration.
+    """
 
     donor_id: str
     config: Config
@@ -42,7 +53,7 @@ class Exploit(msgspec.Struct, frozen=True):
 
 
 class Resize(msgspec.Struct, frozen=True):
-    """Go on with other resources, from the trial's newest checkpoint."""
+    """Save the trial and go on, as soon as they are free, with other resources."""
 
     resources: ResourceRequest
 
@@ -68,24 +79,35 @@ class Wait(msgspec.Struct, frozen=True):
 
 Choice = New | Resume | Wait
 
+NEW, WAIT = New(), Wait()
+
 
 class View(msgspec.Struct, frozen=True):
     """What a scheduler may see of the sweep. Mappings are live and read-only; iteration order is creation order."""
 
     #: all trials that are not finished, by id
     live: Mapping[str, Trial]
-    #: whether the searcher may have more configurations
+    #: whether `New` could yield a trial now: one is pending, or the searcher has not said that it has none
     more_trials: bool
     #: resources of the whole cluster, by name
     cluster: Mapping[str, float]
+
+    def paused(self) -> list[Trial]:
+        """Return the trials that could be taken up, in creation order."""
+        return [trial for trial in self.live.values() if trial.status is TrialStatus.PAUSED]
+
+    @property
+    def idle(self) -> bool:
+        """Whether no trial runs."""
+        return not any(trial.status is TrialStatus.RUNNING for trial in self.live.values())
 
 
 class TrialScheduler:
     """Base of all schedulers, and the one that lets every trial run to its end in order.
 
     Args:
-        metric: the result's name to judge by; None takes the sweep's.
-        mode: ``"min"`` or ``"max"``; None takes the sweep's.
+        metric: the result's name to judge by, or names for several objectives; None takes the sweep's.
+        mode: ``"min"`` or ``"max"``, for each metric if they differ; None takes the sweep's.
         time_attr: the result's name that measures progress. It must never fall within a trial.
     """
 
@@ -93,27 +115,36 @@ class TrialScheduler:
     needs_checkpoints: bool = False
 
     def __init__(
-        self, *, metric: str | None = None, mode: str | None = None, time_attr: str = "training_iteration"
+        self,
+        *,
+        metric: str | Sequence[str] | None = None,
+        mode: str | Sequence[str] | None = None,
+        time_attr: str = "training_iteration",
     ) -> None:
         self.metric = metric
         self.mode = mode
         self.time_attr = time_attr
 
-    def set_search_properties(self, metric: str | None, mode: str | None) -> None:
-        """Take the sweep's metric and mode where this scheduler was given none.
+    def set_search_properties(self, metric: str | Sequence[str] | None, mode: str | Sequence[str] | None) -> None:
+        """Take the sweep's metric and mode where this scheduler was given none. Called once, before anything else.
 
         Raises:
-            ValueError: a metric is needed and neither has one.
+            ValueError: a metric is needed and neither has one, or the mode is none.
         """
         self.metric = self.metric or metric
         self.mode = self.mode or mode or "max"
 
     def sync(self, trial: Trial) -> Sync:
-        """Say at which of its next results the trial must wait."""
+        """Say at which of its next results the trial must wait. Asked at each start and with each verdict."""
         return Sync()
 
-    def on_trial_add(self, trial: Trial) -> None:
-        """Learn of a new trial, before it starts."""
+    def on_trial_add(self, trial: Trial) -> Config | None:
+        """Learn of a new trial, before it starts. Returns the configuration it starts with instead of its own, if any.
+
+        Raises:
+            ValueError: this scheduler cannot have a trial of this configuration.
+        """
+        return None
 
     def on_trial_result(self, trial: Trial, result: Result, view: View) -> Decision:
         """Decide what the trial does after this result. `trial.last_result` is `result`."""
@@ -126,17 +157,57 @@ class TrialScheduler:
         """Learn that a trial ended in an error for good."""
 
     def choose(self, view: View) -> Choice:
-        """Choose what a free place is given to. Asked again for each place, and after every event while any is free."""
-        paused = next((t.trial_id for t in view.live.values() if t.status == "PAUSED"), None)
-        return New() if view.more_trials or paused is None else Resume(paused)
+        """Choose what a free place is given to. Asked for each free place after every event.
+
+        If `New` is answered and the searcher has nothing now, it is asked again with ``view.more_trials`` False. With
+        that, no trial running and no directives, `Wait` would be the end of the sweep: a scheduler never says it then
+        while a trial is paused.
+        """
+        if view.more_trials:
+            return NEW
+        return next((Resume(trial.trial_id) for trial in view.paused()), WAIT)
 
     def directives(self, view: View) -> list[tuple[str, Decision]]:
-        """Return decisions about paused trials (STOP for those out of the race), asked after every event."""
+        """Return decisions about paused trials, asked after every event before places are given away.
+
+        Only `Stop` (out of the race) and `Exploit` are about paused trials. Each decision is returned once.
+        """
         return []
 
-    def on_resume(self, finished: list[Trial]) -> None:
-        """Learn that a finished search goes on (longer ``max_t``, more samples) with these trials finished before."""
+    def on_resume(self, previous: TrialScheduler, trials: Sequence[Trial]) -> list[str]:
+        """Take over a search from the scheduler that it had before, because the user gave another one for its rest.
+
+        Called instead of using the restored `previous`, after `set_search_properties`, before anything else. This
+        scheduler is new; it takes what it can use from `previous`, which is not used again. The controller then writes
+        a snapshot.
+
+        Args:
+            previous: with its state at the end of the earlier run.
+            trials: all trials, finished or not, in creation order.
+
+        Returns:
+            Ids of finished trials that go on (those that ended at a shorter ``max_t``). They become PAUSED, and
+            `choose` takes them up.
+        """
+        for trial in trials:
+            if not trial.status.finished:
+                self.on_trial_add(trial)
+        return []
+
+    def documents(self) -> dict[str, str]:
+        """Return text files for the experiment's directory, name to whole content, that changed since last asked.
+
+        The controller writes them after every round. Repeating a call after a crash may return a file again.
+        """
+        return {}
 
     def debug_string(self) -> str:
         """Return one line about the state, for the progress table."""
         return ""
+
+    def validate(self) -> None:
+        """Check every invariant of the state; for tests.
+
+        Raises:
+            AssertionError: this is a bug of the scheduler.
+        """
