@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-try:
-    import sklearn as _sklearn
-except ModuleNotFoundError as error:
+import importlib.util
+
+if importlib.util.find_spec("sklearn") is None:
     raise ModuleNotFoundError(
         "tune.sklearn needs scikit-learn; install it with: pip install skate-tune[sklearn]", name="sklearn"
-    ) from error
+    )
 
-from tune.sklearn.search_cv import TuneSearchCV
+from tune.sklearn.search_cv import TuneSearchCV  # noqa: E402 - a clear error comes first
 
 __all__ = ["TuneSearchCV"]

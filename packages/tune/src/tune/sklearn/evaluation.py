@@ -4,7 +4,7 @@ scikit-learn's own ``_fit_and_score`` does the fitting, so that errors, warnings
 ``RandomizedSearchCV`` would have recorded. It is not public; the keyword arguments used here stand since 1.4.
 """
 
-# ruff: noqa: N803, N806 - scikit-learn's names
+# ruff: noqa: N806 - scikit-learn's names
 from __future__ import annotations
 
 import math
@@ -90,7 +90,7 @@ def _fit_at_once(task: Task, params: Mapping[str, Any], train: Any, test: Any) -
 
 
 class _Gradual:
-    """One fold of a candidate that learns epoch by epoch: by ``partial_fit``, or by ``warm_start`` and a growing size."""
+    """One fold of a candidate that learns epoch by epoch: by ``partial_fit``, or ``warm_start`` and a growing size."""
 
     def __init__(self, task: Task, params: Mapping[str, Any], train: Any, test: Any) -> None:
         self._task = task
@@ -147,8 +147,8 @@ def growing_size(estimator: BaseEstimator) -> str | None:
             if isinstance(params.get(name), int):
                 return name
     raise ValueError(
-        f"early stopping needs an estimator that learns by and by, with partial_fit or with warm_start and n_estimators "
-        f"or max_iter; {type(estimator).__name__} has neither; leave out max_iters to fit it in one go"
+        "early stopping needs an estimator that learns by and by, with partial_fit or with warm_start and "
+        f"n_estimators or max_iter; {type(estimator).__name__} has neither; leave out max_iters to fit it in one go"
     )
 
 

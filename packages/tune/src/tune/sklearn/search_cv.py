@@ -1,8 +1,8 @@
 """``TuneSearchCV``: ``RandomizedSearchCV`` whose candidates are trials.
 
-A subclass, so that everything after ``fit`` (``predict``, ``score``, ``cv_results_``, metadata routing) is scikit-learn's
-own. ``fit`` runs a sweep: candidates start as places become free instead of in batches, Optuna's samplers may choose them, and
-estimators that learn by and by can be stopped early.
+A subclass, so that everything after ``fit`` (``predict``, ``score``, ``cv_results_``, metadata routing) is
+scikit-learn's own. ``fit`` runs a sweep: candidates start as places become free instead of in batches, Optuna's
+samplers may choose them, and estimators that learn by and by can be stopped early.
 """
 
 # ruff: noqa: N803, N806 - scikit-learn's names
@@ -60,7 +60,7 @@ class TuneSearchCV(RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn ha
 
     Raises:
         TypeError: ``param_distributions`` holds something that the searcher cannot search.
-        ValueError: the estimator cannot learn by and by though ``max_iters`` asks for it, or no candidate was evaluated.
+        ValueError: the estimator cannot learn by and by though ``max_iters`` asks for it; no candidate was evaluated.
     """
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012 - scikit-learn's protocol
@@ -163,7 +163,7 @@ class TuneSearchCV(RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn ha
         return splits
 
     def _sweep(self, task: Task) -> tuple[list[dict[str, Any]], list[list[Outcome]], list[int]]:
-        """Run the sweep; return the candidates that were evaluated, in order, what their folds gave, and their epochs."""
+        """Run the sweep; return the evaluated candidates in order, what their folds gave, and their epochs."""
         distributions = self.param_distributions
         drawn: list[dict[str, Any]] | None = None
         if (
