@@ -1,0 +1,1 @@
+"""What the two sweeps share: windows cut from the employment panel."""
