@@ -80,7 +80,8 @@ class Launch(msgspec.Struct, frozen=True):
     strategy: str = "PACK"
     #: absolute path or URL of the checkpoint to go on from
     checkpoint: str | None = None
-    #: ``training_iteration`` and ``time_total_s`` to count on from
+    #: ``training_iteration`` and ``time_total_s`` to count on from: the first result has ``iteration + 1``. These are
+    #: the trial's own, which after an exploit are not those the checkpoint was made with
     iteration: int = 0
     time_total_s: float = 0.0
     seed: int | None = None
@@ -98,14 +99,14 @@ class Launch(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class Reported(msgspec.Struct, frozen=True):
-    """One call of ``tune.report``, completed with the automatic metrics."""
+class Reported(msgspec.Struct, frozen=True, array_like=True):
+    """One call of ``tune.report``, completed with those automatic metrics that change (`tune.result.VARYING`)."""
 
     result: Result
     checkpoint: CheckpointRecord | None = None
 
 
-class TrialStarted(msgspec.Struct, frozen=True):
+class TrialStarted(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The user's code is about to run."""
 
     trial_id: str
@@ -114,7 +115,7 @@ class TrialStarted(msgspec.Struct, frozen=True):
     hostname: str
 
 
-class TrialReported(msgspec.Struct, frozen=True):
+class TrialReported(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """New results, oldest first. If `waiting`, the trial waits for a `Verdict` about the last of them."""
 
     trial_id: str
@@ -123,7 +124,7 @@ class TrialReported(msgspec.Struct, frozen=True):
     waiting: bool = False
 
 
-class TrialSaved(msgspec.Struct, frozen=True):
+class TrialSaved(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """A checkpoint that came without a result: at a pause, or at the end."""
 
     trial_id: str
@@ -131,7 +132,7 @@ class TrialSaved(msgspec.Struct, frozen=True):
     checkpoint: CheckpointRecord
 
 
-class TrialReturned(msgspec.Struct, frozen=True):
+class TrialReturned(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The trial ended well: it returned, or was stopped."""
 
     trial_id: str
@@ -140,14 +141,14 @@ class TrialReturned(msgspec.Struct, frozen=True):
     stopped: bool = False
 
 
-class TrialPaused(msgspec.Struct, frozen=True):
+class TrialPaused(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The trial gave its process back and can be gone on with from its newest checkpoint."""
 
     trial_id: str
     attempt: int
 
 
-class TrialFailed(msgspec.Struct, frozen=True):
+class TrialFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The trial ended badly."""
 
     trial_id: str

@@ -61,7 +61,7 @@ class FailureKind(enum.StrEnum):
     NEVER_REPORTED = "never_reported"
 
 
-class TrialFailure(msgspec.Struct, frozen=True):
+class TrialFailure(msgspec.Struct, frozen=True, array_like=True):
     """Why a trial failed, as text: it goes into the journal, the table, the page and ``trial.error``."""
 
     kind: FailureKind
@@ -74,7 +74,7 @@ class TrialFailure(msgspec.Struct, frozen=True):
     pickled: bytes | None = None
 
 
-class ResourceRequest(msgspec.Struct, frozen=True):
+class ResourceRequest(msgspec.Struct, frozen=True, array_like=True):
     """What a trial needs: the bundles of a placement group, the first for the trial's own process."""
 
     #: Ray's names: CPU, GPU, memory, custom ones; values in units, memory in bytes
@@ -91,7 +91,7 @@ class ResourceRequest(msgspec.Struct, frozen=True):
         return total
 
 
-class CheckpointRecord(msgspec.Struct, frozen=True):
+class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True):
     """A checkpoint that is safe in the storage."""
 
     #: directory in the experiment's storage, relative to the trial's: ``checkpoint_000003``
@@ -102,9 +102,24 @@ class CheckpointRecord(msgspec.Struct, frozen=True):
     metrics: dict[str, float]
 
 
+class EndCause(enum.StrEnum):
+    """Who ended a trial that ended well."""
+
+    #: the user's code ran to its end
+    RETURNED = "returned"
+    #: a bound of ``stop={...}``
+    BOUND = "bound"
+    #: a stopper, for this trial or for all
+    STOPPER = "stopper"
+    SCHEDULER = "scheduler"
+    #: the sweep ended: time budget, fail-fast
+    SWEEP = "sweep"
+
+
 class Trial(msgspec.Struct, eq=False):
     """One configuration and what became of it."""
 
+    #: unique and without ``/``: ``<prefix>_00003``
     trial_id: str
     #: 0, 1, 2, ... in the order of creation: the order of the sweep's configurations
     index: int
@@ -113,13 +128,17 @@ class Trial(msgspec.Struct, eq=False):
     evaluated_params: dict[str, Any]
     #: directory of the trial, relative to the experiment's
     dirname: str
+    #: for people: ``<trainable>_<trial_id>``, or what ``trial_name_creator`` said
+    name: str = ""
+    #: local directory of the experiment, absolute
+    experiment_dir: str = ""
     resources: ResourceRequest = ResourceRequest()
     #: derived from the sweep's seed and the index; None without a seed
     seed: int | None = None
     status: TrialStatus = TrialStatus.PENDING
-    #: the last result; empty before the first
+    #: the last result as reported (`tune.result.complete` adds what is constant); empty before the first
     last_result: Result = msgspec.field(default_factory=dict)
-    #: results so far, those of earlier attempts not counted twice
+    #: results so far; one that an attempt repeats after going back to a checkpoint is not counted (nor shown) again
     iteration: int = 0
     #: newest checkpoint that still exists
     checkpoint: CheckpointRecord | None = None
@@ -132,6 +151,13 @@ class Trial(msgspec.Struct, eq=False):
     start_time: float | None = None
     #: seconds spent running, over all attempts
     run_time: float = 0.0
+    #: seconds since the epoch of its end; None before
+    end_time: float | None = None
+    #: who ended it, once it is TERMINATED
+    ended_by: EndCause | None = None
+    #: where the newest attempt runs or ran
+    pid: int = 0
+    hostname: str = ""
     #: what a scheduler or searcher wants shown beside the trial (bracket, donor, ...)
     tags: dict[str, Any] = msgspec.field(default_factory=dict)
 
@@ -140,5 +166,10 @@ class Trial(msgspec.Struct, eq=False):
         """Why the trial failed; None unless it stands in an error."""
         return self.failures[-1] if self.status.errored and self.failures else None
 
+    @property
+    def local_path(self) -> str:
+        """Absolute path of the trial's directory on the driver's machine."""
+        return f"{self.experiment_dir}/{self.dirname}"
+
     def __str__(self) -> str:
-        return self.trial_id
+        return self.name or self.trial_id

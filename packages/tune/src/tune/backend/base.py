@@ -26,6 +26,10 @@ class TrialBackend(ABC):
         """Return how many such trials could run at once on an empty cluster; 0 if not even one."""
 
     @abstractmethod
+    def cluster(self) -> dict[str, float]:
+        """Return the resources of the whole cluster, by name, used or not."""
+
+    @abstractmethod
     def start(self, launch: Launch) -> None:
         """Start a trial, or go on with one. Returns at once, also if the resources must be waited for."""
 
@@ -40,6 +44,15 @@ class TrialBackend(ABC):
     @abstractmethod
     def poll(self, timeout: float | None) -> list[Event]:
         """Wait up to `timeout` seconds (None: without limit) for events and return all there are, maybe none."""
+
+    @abstractmethod
+    def delete_checkpoint(self, trial_dir: str, name: str) -> None:
+        """Delete a checkpoint from the storage; one that is gone already is no error.
+
+        Args:
+            trial_dir: as in `Launch.trial_dir`.
+            name: as in `CheckpointRecord.name`.
+        """
 
     @abstractmethod
     def close(self) -> None:
