@@ -1,0 +1,1 @@
+"""Model serving on Skate (being assembled; the public names are added by the api room)."""
