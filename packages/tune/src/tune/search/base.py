@@ -34,6 +34,8 @@ class Searcher:
 
     #: returned by `suggest` when there will never be another configuration
     FINISHED: Final = FINISHED
+    #: whether suggestions depend on results. If not, a seed makes the same ones in whatever order results come
+    adaptive: bool = True
 
     def __init__(self, metric: str | list[str] | None = None, mode: str | list[str] | None = None) -> None:
         self.metric = metric
