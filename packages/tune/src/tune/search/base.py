@@ -2,13 +2,22 @@
 
 The controller calls a searcher in one thread. What it has seen is its state; the controller pickles it (`save`) now and
 then and, after a crash, repeats the calls since. A searcher with a ``seed`` must answer the same calls alike.
+
+How many configurations there are is counted by the controller (``num_samples``), except for searchers that know it
+themselves (`total_samples`), grids and points included: those it asks until they say `FINISHED`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cloudpickle
 
 from tune.trial import Config, Result
+
+if TYPE_CHECKING:
+    from tune.space import Space
 
 
 class _Finished:
@@ -49,8 +58,9 @@ class Searcher:
         Args:
             metric: as in ``tune.run``.
             mode: as in ``tune.run``.
-            config: the space; the searcher's suggestions are complete configurations, constants included.
-            **spec: ``seed`` (int or None) and ``num_samples`` (int, -1 without end) of the sweep.
+            config: the space, a dict or a function of a trial; the searcher's suggestions are complete
+                configurations, constants included.
+            **spec: ``seed`` (int or None), ``num_samples`` (int, -1 without end) and ``constraints`` of the sweep.
 
         Returns:
             False if this searcher cannot take a space that is set here because it has one already.
@@ -78,13 +88,17 @@ class Searcher:
         """Return how many configurations there will be in all, None if unknown."""
         return None
 
+    def search_space(self) -> Space | None:
+        """Return the space that suggestions come from, None if it is not known."""
+        return None
+
     def extend(self, num_samples: int, config: Config | None) -> None:
         """Go on with a finished search: so many more configurations, from a changed space if one is given."""
 
     def save(self, path: str) -> None:
-        """Write the state to a file."""
-        raise NotImplementedError
+        """Write the state to a file, with cloudpickle."""
+        Path(path).write_bytes(cloudpickle.dumps(self.__dict__))
 
     def restore(self, path: str) -> None:
-        """Read back what `save` wrote."""
-        raise NotImplementedError
+        """Read back what `save` wrote, into a searcher made with the same arguments. Read only files you trust."""
+        self.__dict__.update(cloudpickle.loads(Path(path).read_bytes()))
