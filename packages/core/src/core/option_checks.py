@@ -5,7 +5,6 @@ A check takes the option's name and value, and raises ``TypeError`` or ``ValueEr
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -204,6 +203,8 @@ def check_options(given: Mapping[str, Any], table: Mapping[str, CheckValue], wha
 def unknown_option(name: str, valid: Iterable[str], what: str) -> str:
     """Return the message for an option nobody knows: the closest valid one, and all of them."""
     names = list(valid)
+    import difflib  # noqa: PLC0415 - only for errors, and `import core` is timed
+
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"unknown option {name!r} for {what}.{hint} Valid options are: {', '.join(names)}."

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
+
+import msgspec
 
 from core import current
 from core.refs import ActorHandle, ObjectRef, ObjectRefGenerator, token_of
@@ -236,7 +237,7 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     events = current.running("timeline()").timeline()
     if filename is None:
         return events
-    Path(filename).write_text(json.dumps(events), encoding="utf-8")
+    Path(filename).write_bytes(msgspec.json.encode(events))
     return None
 
 

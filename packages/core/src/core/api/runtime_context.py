@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+import msgspec
 
 from core import current
 from core.engine.base import Engine, RuntimeFacts
@@ -93,7 +94,7 @@ class RuntimeContext:
 
     def get_runtime_env_string(self) -> str:
         """Return the runtime environment of the current task or job as JSON."""
-        return json.dumps(self._facts.runtime_env)
+        return msgspec.json.encode(self._facts.runtime_env).decode()
 
     def is_canceled(self) -> bool:
         """Tell whether the current task was cancelled and should end soon."""

@@ -209,9 +209,9 @@ def _shutdown_at_exit(pid: int) -> None:
 def _start_engine(name: str, config: InitConfig) -> Engine:
     # Imported only here: each engine is large, and a program uses one.
     if name == "native":
-        from core.engine import native  # noqa: PLC0415
+        from core.engine import embedded  # noqa: PLC0415
 
-        return native.start(config)
+        return embedded.start(config)
     if name == "inline":
         from core.engine import inline  # noqa: PLC0415
 

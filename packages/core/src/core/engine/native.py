@@ -1,4 +1,4 @@
-"""The native engine: an embedded node daemon, and this process's part in its session."""
+"""The native engine: this process's part in a session of worker processes."""
 
 from __future__ import annotations
 
@@ -7,105 +7,30 @@ import contextlib
 import math
 import os
 import signal
-import sys
 import threading
 import time
 import weakref
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import current, ids
-from core.descriptors import ClassDescriptor, InitConfig, PlacementGroupState, RuntimeFacts
-from core.exceptions import RaySystemError, TaskPlacementGroupRemoved
-from core.node import launcher
-from core.node.config import NodeConfig
+from core.descriptors import ClassDescriptor, PlacementGroupState, RuntimeFacts
+from core.exceptions import TaskPlacementGroupRemoved
 from core.options import ActorOptions
-from core.protocol import VERSION, from_node, to_node
+from core.protocol import from_node, to_node
 from core.protocol.records import Bundle, PlacementGroupInfo
 from core.refs import ActorHandle, ActorToken, ObjectRef, ObjectRefGenerator
 from core.runtime import causes
 from core.runtime.interruption import may_interrupt
-from core.runtime.logs import LogPrinter
 from core.runtime.objects import PENDING, Entry
 from core.runtime.runtime import Runtime
 from core.specs import RESOURCE_UNIT, Resources
 
-#: Modules that workers should have imported already if the driver has, as far as they are cheap to keep.
-PRELOADED = ("numpy",)
-#: Share of the machine's memory that objects may use (Ray's figure).
-STORE_SHARE = 0.3
-MIN_STORE = 64 * 1024 * 1024
+if TYPE_CHECKING:
+    from core.node.launcher import NodeProcess
+    from core.runtime.logs import LogPrinter
+
 #: Seconds an orderly shutdown may take before the daemon is killed.
 SHUTDOWN_SECONDS = 3.0
-
-
-def start(config: InitConfig) -> NativeEngine:
-    """Start a session on this machine: a node daemon, and this process as its driver.
-
-    Raises:
-        RaySystemError: the daemon does not come up; the message has the end of its log.
-    """
-    resources = _resources(config)
-    store = config.object_store_memory or max(MIN_STORE, int(_total_memory() * STORE_SHARE))
-    resources.setdefault("object_store_memory", store * RESOURCE_UNIT)
-    parent = Path(config.temp_dir) if config.temp_dir else None
-    if config.object_spilling_directory:
-        os.environ["SKATE_SPILL_DIR"] = config.object_spilling_directory
-    try:
-        node = launcher.start(NodeConfig("", resources, store, labels=config.labels), parent)
-        node.wait_ready()
-    except launcher.NodeStartError as error:
-        raise RaySystemError(str(error)) from error
-    printer = LogPrinter()
-    try:
-        hello = to_node.Hello(
-            VERSION,
-            ids.new_address(),
-            "driver",
-            os.getpid(),
-            sys_path=[str(Path(entry or ".").absolute()) for entry in sys.path],
-            cwd=str(Path.cwd()),
-            namespace=config.namespace or "",
-            log_to_driver=config.log_to_driver,
-            preload=[name for name in PRELOADED if name in sys.modules],
-        )
-        runtime = Runtime(node.session_dir, hello)
-    except BaseException:
-        node.kill()
-        raise
-    runtime.default_env = config.runtime_env
-    engine = NativeEngine(runtime, node, printer)
-    runtime.on_log = engine.log
-    engine.take_signals()
-    runtime.start()
-    return engine
-
-
-def _resources(config: InitConfig) -> dict[str, int]:
-    cpus = config.num_cpus if config.num_cpus is not None else _cpus()
-    gpus = config.num_gpus if config.num_gpus is not None else _gpus()
-    amounts = {"CPU": cpus, "GPU": gpus, **config.resources}
-    resources = {name: round(amount * RESOURCE_UNIT) for name, amount in amounts.items() if amount or name == "CPU"}
-    resources["memory"] = (config.memory or int(_total_memory() * 0.7)) * RESOURCE_UNIT
-    return resources
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _gpus() -> int:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() and device.strip() != "-1"])
-    devices = Path("/proc/driver/nvidia/gpus")
-    return len(list(devices.iterdir())) if devices.is_dir() else 0
-
-
-def _total_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _natural(resources: Resources) -> dict[str, float]:
@@ -117,9 +42,7 @@ class NativeEngine:
 
     name = "native"
 
-    def __init__(
-        self, runtime: Runtime, node: launcher.NodeProcess | None = None, printer: LogPrinter | None = None
-    ) -> None:
+    def __init__(self, runtime: Runtime, node: NodeProcess | None = None, printer: LogPrinter | None = None) -> None:
         self.runtime = runtime
         self._node = node
         self._printer = printer
@@ -318,14 +241,14 @@ class NativeEngine:
         return [
             {
                 "cat": "task",
-                "name": name,
+                "name": f"{class_name}.{name}" if class_name else name,
                 "ph": "X",
                 "pid": "workers",
                 "tid": f"worker:{pid}",
                 "ts": end * 1e6 - micros,
                 "dur": micros,
             }
-            for name, pid, end, micros in list(self.runtime.events)
+            for _, _, name, class_name, _, pid, end, micros, _ in list(self.runtime.history.ended)
         ]
 
     def log(self, message: Any) -> None:

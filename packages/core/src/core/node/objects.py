@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -251,6 +250,8 @@ def create_arena(size: int, directory: Path) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("skate-store", os.MFD_CLOEXEC)
     else:
+        import tempfile  # noqa: PLC0415 - 4 ms, and not needed on Linux
+
         shared = Path("/dev/shm")  # noqa: S108 - mkstemp makes a 0600 file of an unpredictable name, unlinked at once
         fd, path = tempfile.mkstemp(prefix="skate-store-", dir=shared if shared.is_dir() else directory)
         Path(path).unlink()

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+
+from core.node.removal import remove_spill_files
 
 #: Environment variable that names another parent directory for spilled objects.
 SPILL_DIR_VARIABLE = "SKATE_SPILL_DIR"
@@ -26,16 +26,6 @@ RESERVE = 16 << 20
 _PIECE = 64 << 20
 #: Seconds that ``close`` waits for the file being written.
 _CLOSE_SECONDS = 5.0
-
-
-def remove_spill_files(session_dir: Path) -> None:
-    """Remove a session's spilled objects, wherever they are; does nothing if there are none."""
-    place = session_dir / "spill"
-    if place.is_symlink():
-        shutil.rmtree(place.readlink(), ignore_errors=True)
-        place.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 class SpillDirectory:
@@ -57,6 +47,8 @@ class SpillDirectory:
             link = self._session_dir / "spill"
             parent = os.environ.get(SPILL_DIR_VARIABLE)
             if parent:
+                import tempfile  # noqa: PLC0415 - 4 ms, and few sessions need it
+
                 made = Path(tempfile.mkdtemp(prefix=f"skate-spill-{self._session_dir.name}-", dir=parent))
                 link.symlink_to(made)
                 self._path = made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -21,6 +22,7 @@ from core.runtime import causes
 from core.runtime.actor_client import ActorClient, ExecutorOptions, ExportedClass, InitArguments, is_ordered
 from core.runtime.actor_handles import ActorHandles
 from core.runtime.connection import Connection
+from core.runtime.exports import digest
 from core.runtime.objects import FAILED, INLINE, Entry
 from core.runtime.packing import unpicklable_error
 from core.runtime.tasks import BATCH, LINGER
@@ -141,7 +143,7 @@ class Actors:
                 blob = dumps_code(cls.cls)
             except Exception as error:  # user code: class bodies may hold anything
                 raise unpicklable_error(f"actor class {cls.name}", cls.cls, error) from error
-            exported = ExportedClass(self._rt, self._rt.digest(blob), blob)
+            exported = ExportedClass(self._rt, digest(blob), blob)
             cls.exported = exported
         return exported
 
@@ -432,6 +434,14 @@ class Actors:
                 token.client.killed = True
             self._rt.to_node(to_node.KillActor(token.actor_id, no_restart))
             self._rt.flush_node()
+
+    def unfinished(self) -> Iterator[tuple[Iterable[Task], str]]:
+        """Yield the calls that are not finished, with their state in Ray's words (under the lock)."""
+        for client in self._clients.values():
+            if client.connection is not None:
+                yield client.connection.inflight.values(), "SUBMITTED_TO_WORKER"
+            yield client.orphans, "SUBMITTED_TO_WORKER"
+            yield client.queue, "PENDING_NODE_ASSIGNMENT"
 
     def cancel(self, task: Task, *, recursive: bool) -> None:
         """Cancel one unfinished call (under the lock)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -11,6 +10,12 @@ from core.descriptors import FunctionDescriptor
 from core.runtime.packing import unpicklable_error
 from core.serialization import dumps_code
 from core.state.leases import FunctionCost
+
+try:
+    # hashlib loads OpenSSL, 3 ms and 1 MB in every process, for a function that does not need it.
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
 
 if TYPE_CHECKING:
     from core.runtime.runtime import Runtime
@@ -51,7 +56,7 @@ class Exports:
             exported = Exported(
                 self._rt,
                 self._functions,
-                hashlib.blake2b(blob, digest_size=16).digest(),
+                digest(blob),
                 blob,
                 function.name,
                 FunctionCost(),
@@ -59,3 +64,8 @@ class Exports:
             )
         function.exported = exported
         return exported
+
+
+def digest(blob: bytes) -> bytes:
+    """Return the digest that names exported code."""
+    return blake2b(blob, digest_size=16).digest()

@@ -20,6 +20,10 @@ class Inbox:
         """Return the running task's id and the depth of the tasks it submits."""
         return b"", 1
 
+    def running_since(self) -> list[tuple[bytes, float]]:
+        """Return what runs here: pairs of (task id, Unix time of its start)."""
+        return []
+
     def idle(self) -> bool:
         """Tell whether nothing waits to run here."""
         return True

@@ -9,7 +9,6 @@ from typing import Any
 from core.exceptions import RayError
 from core.refs import ActorHandle, ObjectRef
 from core.serialization import PRIMITIVES, Parts, dumps
-from core.unpicklable import find_unpicklable
 
 _dumps = pickle.dumps
 _PLAIN = PRIMITIVES - {str, bytes}
@@ -95,6 +94,8 @@ class Packer:
 
 def unpicklable_error(what: str, value: Any, error: BaseException) -> TypeError:
     """Return the error that tells why ``value`` cannot be pickled and where the culprit sits."""
+    from core.unpicklable import find_unpicklable  # noqa: PLC0415 - only for errors, and every process imports this
+
     lines = [f"Could not serialize the {what}: {type(error).__name__}: {error}"]
     lines += [f"  {line}" for line in find_unpicklable(value, opaque=(ObjectRef, ActorHandle))]
     lines.append(

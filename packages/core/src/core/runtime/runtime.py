@@ -7,7 +7,6 @@ calls, and its client of the object store. Everything here runs under ``reactor.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import socket
@@ -25,6 +24,7 @@ from core.runtime.actors import Actors
 from core.runtime.borrowing import Borrowing
 from core.runtime.connection import Connection
 from core.runtime.exchange import Exchange
+from core.runtime.history import History
 from core.runtime.inbox import Inbox
 from core.runtime.lineage import Lineage
 from core.runtime.objects import FAILED, PENDING, ObjectTable
@@ -45,8 +45,6 @@ logger = logging.getLogger(__name__)
 monotonic = time.monotonic
 
 _FIRST = ids.FIRST_INDEX
-#: Finished tasks remembered for the timeline.
-EVENTS = 20_000
 #: Seconds that a leaving driver waits for the last lines its workers have printed.
 FAREWELL = 1.0
 NODE_SOCKET = "node.sock"
@@ -98,8 +96,7 @@ class Runtime:
         self._counter = 0
         #: groups not placed yet: the object that tells of readiness, and what to call on a change
         self.placement_groups: dict[bytes, tuple[bytes, Callable[[Any], None]]] = {}
-        #: the last finished tasks, for the timeline: (name, pid, end in monotonic seconds, micros)
-        self.events: deque[tuple[str, int, float, int]] = deque(maxlen=EVENTS)
+        self.history = History(self)
         #: environment of tasks and actors that ask for none
         self.default_env = RuntimeEnv()
         self.settling = Settling(self)
@@ -285,6 +282,8 @@ class Runtime:
                 self.actors.updated(message.info)
             case from_node.Evict() | from_node.Reclaimed() | from_node.Trim():
                 self.store.handle(message)
+            case from_node.Inquiry():
+                self._report(message)
             case from_node.PlacementGroupUpdate():
                 self._placement_group(message.info)
             case from_node.Log() | from_node.Notice():
@@ -294,6 +293,17 @@ class Runtime:
                 pass
             case _:
                 self.inbox.received(self._node, message)
+
+    def _report(self, inquiry: from_node.Inquiry) -> None:
+        """Tell the node what only this process knows."""
+        tasks: list[Any] = []
+        running: list[tuple[bytes, float]] = []
+        if inquiry.what == "tasks":
+            tasks, running = self.history.rows(), self.inbox.running_since()
+        else:
+            self.exchange.announce()
+        self.to_node(to_node.Report(inquiry.number, tasks, running))
+        self.flush_node()
 
     def _placement_group(self, info: Any) -> None:
         waiting = self.placement_groups.get(info.placement_group_id)
@@ -380,10 +390,6 @@ class Runtime:
             if not constraint.allows(of_node):
                 return f"no node satisfies the label constraint {constraint}; this node's labels are {of_node}"
         return ""
-
-    def digest(self, blob: bytes) -> bytes:
-        """Return the digest that names exported code."""
-        return hashlib.blake2b(blob, digest_size=16).digest()
 
     def stale(self, what: str) -> exceptions.RayError:
         """Return the error for things from an earlier session."""

@@ -28,6 +28,7 @@ class Settling:
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
         self._entries = runtime.table.entries
+        self._ended = runtime.history.ended
         #: executor: pins on references in results, until the caller has them
         self._handed: dict[bytes, tuple[bytes, tuple[bytes, ...]]] = {}
 
@@ -41,11 +42,26 @@ class Settling:
         if lease is not None:
             task.cost.observe(message.micros * 1e-6)
             connection.pool.finished(lease, task, now)
-            self._rt.events.append((task.function.name, lease.pid, now, message.micros))
+            name = task.options.name or task.function.name
+            self._ended.append((task_id, task.attempt, name, "", b"", lease.pid, now, message.micros, None))
         else:
             del connection.inflight[task_id]
             task.lease = None
             client: ActorClient = task.pool
+            name = task.options.name or task.function
+            self._ended.append(
+                (
+                    task_id,
+                    task.attempt,
+                    name,
+                    client.class_name,
+                    client.actor_id,
+                    connection.pid,
+                    now,
+                    message.micros,
+                    None,
+                )
+            )
             client.unfinished -= 1
             if client.out_of_scope:
                 client.unfinished += 1
@@ -80,16 +96,19 @@ class Settling:
         is_call = type(task.function) is str
         if message.failed:
             if task.cancelled:
-                self.finish_failed(task, message.values[0].data)
+                self.finish_failed(task, message.values[0].data, message.micros)
             elif self._rt.tasks.may_retry(task, message):
+                self._rt.history.failed(task, message.values[0].data, message.micros)
+                task.attempt += 1
                 if is_call:
                     task.pool.queue.append(task)
                     self._rt.actors.resend(task.pool)
                 else:
                     self._rt.tasks.retry(task)
             else:
-                self.finish_failed(task, message.values[0].data)
+                self.finish_failed(task, message.values[0].data, message.micros)
             return
+        self._rt.history.finished(task, connection.pid, message.micros)
         if message.items >= 0:
             self._rt.streams.ended(task, None)
         for index, value in enumerate(message.values):
@@ -118,8 +137,9 @@ class Settling:
 
         self._rt.borrowing.when_settled(tell)
 
-    def finish_failed(self, task: Task, error: bytes) -> None:
+    def finish_failed(self, task: Task, error: bytes, micros: int = 0) -> None:
         """All of a task's objects become ``error``."""
+        self._rt.history.failed(task, error, micros)
         if task.returns < 0:
             self._rt.streams.ended(task, error)
         else:

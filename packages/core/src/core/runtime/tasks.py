@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
@@ -51,6 +51,8 @@ class Tasks:
         self._by_number: dict[int, LeasePool] = {}
         #: (pool, lease) by worker address
         self._leases: dict[bytes, tuple[LeasePool, Lease]] = {}
+        #: tasks and calls whose arguments are not there yet
+        self.waiting: dict[bytes, Task] = {}
         self._exports = Exports(runtime)
         self._keep = KEEP_LEASE if runtime.kind == "driver" else KEEP_NESTED_LEASE
 
@@ -116,8 +118,10 @@ class Tasks:
 
         def ready(*_: Any) -> None:
             task.missing -= 1
-            if task.missing == 0 and not task.cancelled:
-                enqueue(task, task.pool)
+            if task.missing == 0:
+                del self.waiting[task.id]
+                if not task.cancelled:
+                    enqueue(task, task.pool)
 
         for object_id in task.nested:
             entries[object_id].pins += 1
@@ -128,6 +132,7 @@ class Tasks:
             entry.pins += 1
             if entry.state == PENDING:
                 task.missing += 1
+                self.waiting[task.id] = task
                 self._rt.exchange.need(object_id, entry, ready)
 
     def placed(self, spec: LeaseSpec) -> LeaseSpec:
@@ -352,7 +357,6 @@ class Tasks:
         if pool is not None:
             task.cost.observe(message.micros * 1e-6)
             pool.finished(lease, task, now)
-            self._rt.events.append((task.function.name, lease.pid, now, message.micros))
             if message.exiting:
                 self._drop_lease(pool, lease, exiting=True)
         self._rt.settling.finish(connection, task, message)
@@ -373,7 +377,6 @@ class Tasks:
                 return False
         if task.retries_left > 0:
             task.retries_left -= 1
-        task.attempt += 1
         return True
 
     def retry(self, task: Task) -> None:
@@ -490,6 +493,13 @@ class Tasks:
             for lease in pool.leases.values():
                 found += [task for task in lease.inflight.values() if task.parent == parent]
         return found
+
+    def unfinished(self) -> Iterator[tuple[Iterable[Task], str]]:
+        """Yield the tasks whose arguments are there, with their state in Ray's words (under the lock)."""
+        for pool in self._by_number.values():
+            for lease in pool.leases.values():
+                yield lease.inflight.values(), "SUBMITTED_TO_WORKER"
+            yield pool.queue, "PENDING_NODE_ASSIGNMENT"
 
     def unassigned(self, task: Task) -> bool:
         """Tell whether a task waits for a worker."""

@@ -2,18 +2,15 @@
 
 * *ordered*: on the main thread, one at a time, in the order they came (the executor's main loop);
 * *threaded* (``max_concurrency > 1`` or concurrency groups): one thread pool per group;
-* *asyncio* (the class has an ``async def`` method): all on the main thread's event loop, which also reads the sockets;
-  at most ``max_concurrency`` coroutines of a group at a time.
+* *asyncio* (the class has an ``async def`` method): see :mod:`core.worker.async_actor`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import ctypes
 import inspect
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -33,44 +30,27 @@ if TYPE_CHECKING:
     from core.runtime.runtime import Runtime
     from core.worker.executor import Executor
 
-#: Coroutines of one asyncio actor at a time, unless it says otherwise (Ray's figure).
-ASYNC_CONCURRENCY = 1000
-#: Seconds between two looks of an idle asyncio actor at what died meanwhile.
-HOUSEKEEPING = 0.2
-
 
 class ActorHost:
     """Owns the instance and runs its methods (see the module's docstring)."""
 
-    def __init__(self, runtime: Runtime, executor: Executor, start: from_node.StartActor) -> None:
+    def __init__(
+        self, runtime: Runtime, executor: Executor, start: from_node.StartActor, options: ExecutorOptions
+    ) -> None:
         self._rt = runtime
         self._executor = executor
         self.spec = start.spec
         self.restarts = start.restarts
         self._instance: Any = None
         self._methods: dict[str, Callable[..., Any]] = {}
-        options = msgspec.msgpack.decode(start.spec.executor, type=ExecutorOptions)
         self._options = options
         self._groups = dict(options.concurrency_groups)
         self._group_of: dict[str, str] = {}
-        self.mode = "ordered"
-        if options.is_async:
-            self.mode = "asyncio"
-        elif options.max_concurrency > 1 or self._groups:
-            self.mode = "threaded"
-        #: threaded: a pool per group
+        self._threaded = not options.is_async and (options.max_concurrency > 1 or bool(self._groups))
+        #: a pool per group
         self._pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
-        #: threaded: calls not started yet
+        #: calls that wait for a thread
         self._queued: dict[bytes, tuple[concurrent.futures.Future[None], Connection, peer.Call]] = {}
-        #: asyncio
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._limits: dict[str, asyncio.Semaphore] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        #: loops that will send their results at the end of their turn
-        self._flushing: set[asyncio.AbstractEventLoop] = set()
-        #: loops of the concurrency groups
-        self._loops: dict[str, asyncio.AbstractEventLoop] = {}
-        self._ending = False
 
     # -- construction -----------------------------------------------------------------------------------------------
 
@@ -84,9 +64,6 @@ class ActorHost:
         try:
             cls = loads(spec.class_blob)
             args, kwargs = self._init_arguments(init)
-            if self.mode == "asyncio":
-                self._loop = asyncio.new_event_loop()
-                asyncio.set_event_loop(self._loop)
             self._instance = cls(*args, **kwargs)
             for name in dir(cls):
                 member = inspect.getattr_static(cls, name)
@@ -184,24 +161,16 @@ class ActorHost:
             error = ValueError(f"{self.spec.class_name} has no concurrency group {wanted!r}; it has: {names}")
             self._executor.outcomes.send_error(running, error, 0)
             return True
-        if self.mode == "threaded":
-            pool = self._pool(self._group(call))
-            future = pool.submit(self._run_in_thread, connection, call)
-            self._queued[call.task] = (future, connection, call)
-            return True
-        if self.mode == "asyncio":
-            assert self._loop is not None
-            running = Running(call.task, self.display_name(call), 2, connection, call.extra)
-            self._executor.active[call.task] = running
-            group = self._group(call)
-            if group:
-                loop = self._group_loop(group)
-                loop.call_soon_threadsafe(self._spawn, running, call, loop)
-            else:
-                # Messages are handled by the main loop's own thread, which keeps the reading role.
-                self._loop.call_soon(self._spawn, running, call, self._loop)
-            return True
-        return False
+        return self._start(connection, call)
+
+    def _start(self, connection: Connection, call: peer.Call) -> bool:
+        """Start a call unless the main loop is to run it (under the lock)."""
+        if not self._threaded:
+            return False
+        pool = self._pool(self._group(call))
+        future = pool.submit(self._run_in_thread, connection, call)
+        self._queued[call.task] = (future, connection, call)
+        return True
 
     def _pool(self, group: str) -> concurrent.futures.ThreadPoolExecutor:
         pool = self._pools.get(group)
@@ -265,121 +234,22 @@ class ActorHost:
                 ctypes.c_ulong(running.thread), ctypes.py_object(KeyboardInterrupt)
             )
 
-    # -- asyncio ----------------------------------------------------------------------------------------------------
-
-    def _group_loop(self, group: str) -> asyncio.AbstractEventLoop:
-        """Return the event loop of a concurrency group: each has a thread of its own, so none blocks another."""
-        loop = self._loops.get(group)
-        if loop is None:
-            loop = self._loops[group] = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name=f"skate-{group}", daemon=True).start()
-        return loop
-
-    def _spawn(self, running: Running, call: peer.Call, loop: asyncio.AbstractEventLoop) -> None:
-        task = loop.create_task(self._run_coroutine(running, call))
-        running.coroutine = task
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if running.cancelled:
-            task.cancel()
-
-    async def _run_coroutine(self, running: Running, call: peer.Call) -> None:
-        limit = self._limit(self._group(call))
-        try:
-            if limit.locked():
-                async with limit:
-                    await self._run_limited(running, call)
-            else:
-                # Nobody waits, so nothing can come between the look and the taking: no await in acquire().
-                await limit.acquire()
-                try:
-                    await self._run_limited(running, call)
-                finally:
-                    limit.release()
-        except asyncio.CancelledError as error:
-            self._executor.outcomes.send_error(running, error if not running.cancelled else KeyboardInterrupt(), 0)
-        finally:
-            self._executor.active.pop(call.task, None)
-
-    async def _run_limited(self, running: Running, call: peer.Call) -> None:
-        executor = self._executor
-        running_module.begin(running)
-        started = time.perf_counter()
-        try:
-            method = self.method(call.method)
-            args, kwargs = executor.outcomes.arguments(call.task, call.args, call.extra)
-            running.in_user_code = True
-            value = method(*args, **kwargs)
-            del args, kwargs
-            if inspect.iscoroutine(value):
-                value = await value
-            running.in_user_code = False
-            if call.extra is not None and call.extra.returns < 0:
-                if inspect.isasyncgen(value):
-                    await executor.producers.run_async(running, value)
-                else:
-                    executor.producers.run(running, value)
-            else:
-                executor.outcomes.send_value(running, value, int((time.perf_counter() - started) * 1e6))
-                self._flush_soon()
-        except ActorExit:
-            executor.announce_exit("exit_actor() was called")
-            executor.leave(0)
-        except SystemExit as request:
-            executor.system_exit(request)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - user code raises what it likes
-            running.in_user_code = False
-            executor.fail(running, error, int((time.perf_counter() - started) * 1e6))
-
-    def _limit(self, group: str) -> asyncio.Semaphore:
-        limit = self._limits.get(group)
-        if limit is None:
-            size = self._groups.get(group, 0) or self._options.max_concurrency or ASYNC_CONCURRENCY
-            limit = self._limits[group] = asyncio.Semaphore(size)
-        return limit
-
-    def _flush_soon(self) -> None:
-        """Send the results of one turn of the loop together."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._flushing:
-            self._flushing.add(loop)
-            loop.call_soon(self._flush, loop)
-
-    def _flush(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        if loop is not None:
-            self._flushing.discard(loop)
-        with self._rt.lock:
-            self._rt.reactor.flush_dirty()
-
     def cancel_coroutine(self, running: Running) -> None:
-        """Cancel an async call (any thread)."""
-        if running.coroutine is not None:
-            running.coroutine.get_loop().call_soon_threadsafe(running.coroutine.cancel)
+        """Cancel an async call (any thread): there are none here."""
 
     def idle(self) -> bool:
-        """Tell whether results should be sent at once: not while an asyncio turn collects them."""
-        return self.mode != "asyncio"
+        """Tell whether results should be sent at once, instead of together with others."""
+        return True
 
     # -- serving ----------------------------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Take over the main thread if the actor runs on asyncio; else return to the executor's loop."""
-        if self.mode == "ordered":
-            return
+        """Take over what waits in the executor's queue, or the main thread itself, unless the actor is ordered."""
+        if self._threaded:
+            self._take_queued()
+
+    def _take_queued(self) -> None:
         executor = self._executor
-        if self.mode == "threaded":
-            with self._rt.lock:
-                queued, executor.queue = list(executor.queue), type(executor.queue)()
-                for connection, message in queued:
-                    if type(message) is peer.Call:
-                        self.takes(connection, message)
-                    else:
-                        executor.queue.append((connection, message))
-            return
-        assert self._loop is not None
-        loop = self._loop
         with self._rt.lock:
             queued, executor.queue = list(executor.queue), type(executor.queue)()
             for connection, message in queued:
@@ -387,25 +257,6 @@ class ActorHost:
                     self.takes(connection, message)
                 else:
                     executor.queue.append((connection, message))
-        self._rt.reactor.run_in_loop(loop, self._turn, HOUSEKEEPING)
-
-    def _turn(self) -> None:
-        """After each reading: look for orders from the node."""
-        executor = self._executor
-        while executor.queue:
-            _, message = executor.queue.popleft()
-            if type(message) is from_node.EndActor:
-                self._ending = True
-                assert self._loop is not None
-                self._loop.create_task(self._finish_async())
-            elif type(message) is from_node.Exit:
-                executor.leave(0)
-
-    async def _finish_async(self) -> None:
-        while self._tasks:  # noqa: ASYNC110 - tasks of several loops; nothing tells of the last end
-            await asyncio.sleep(0.01)
-        self._flush()
-        self._executor.leave(0)
 
     def finish(self) -> None:
         """Let the calls at hand end (threaded actors; ordered ones have none left when this is called)."""

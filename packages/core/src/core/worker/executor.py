@@ -18,11 +18,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import msgspec
+
 from core import refs
 from core.protocol import from_node, peer, to_node
 from core.protocol.framing import ProtocolError
 from core.protocol.records import ActorSpec
 from core.protocol.zygote import WorkerStart
+from core.runtime.actor_client import ExecutorOptions
 from core.runtime.connection import Connection
 from core.runtime.inbox import Inbox
 from core.runtime.interruption import may_interrupt
@@ -30,6 +33,7 @@ from core.runtime.waiting import EventWaiter
 from core.runtime_env import env_dict
 from core.specs import RESOURCE_UNIT
 from core.worker import running as running_module
+from core.worker.actor import ActorHost
 from core.worker.functions import FunctionTable
 from core.worker.outcome import Outcomes, end_forked_child
 from core.worker.running import ActorExit, Running
@@ -37,7 +41,6 @@ from core.worker.streaming import Producers
 
 if TYPE_CHECKING:
     from core.runtime.runtime import Runtime
-    from core.worker.actor import ActorHost
 
 #: Sent to the main thread to interrupt what it runs.
 INTERRUPT = signal.SIGINT
@@ -238,6 +241,11 @@ class Executor(Inbox):
                     facts["capture_child_tasks"] = extra.capture_child_tasks
         return facts
 
+    def running_since(self) -> list[tuple[bytes, float]]:
+        """``Inbox.running_since``."""
+        to_wall = time.time() - time.monotonic()
+        return [(task, running.started + to_wall) for task, running in list(self.active.items()) if running.started]
+
     # -- waiting inside a task --------------------------------------------------------------------------------------
 
     def current(self) -> tuple[bytes, int]:
@@ -388,13 +396,17 @@ class Executor(Inbox):
     # -- actors -----------------------------------------------------------------------------------------------------
 
     def _start_actor(self, message: from_node.StartActor) -> None:
-        # Imported here: asyncio is only for processes that become actors.
-        from core.worker.actor import ActorHost  # noqa: PLC0415 - asyncio is only for processes that become actors
-
         self.gpu_ids = list(message.gpu_ids)
         if self.gpu_ids:
             show_gpus(self.gpu_ids)
-        host = ActorHost(self._rt, self, message)
+        options = msgspec.msgpack.decode(message.spec.executor, type=ExecutorOptions)
+        host: ActorHost
+        if options.is_async:
+            from core.worker.async_actor import AsyncActorHost  # noqa: PLC0415 - asyncio costs 10 ms and 2 MB
+
+            host = AsyncActorHost(self._rt, self, message, options)
+        else:
+            host = ActorHost(self._rt, self, message, options)
         if host.construct():
             self.actor = host
             with self._rt.lock:

@@ -1,0 +1,101 @@
+"""Starting a session on this machine: a node daemon, and this process as its driver."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core import ids
+from core.descriptors import InitConfig
+from core.exceptions import RaySystemError
+from core.node import launcher
+from core.node.config import NodeConfig
+from core.specs import RESOURCE_UNIT
+
+if TYPE_CHECKING:
+    from core.engine.native import NativeEngine
+
+#: Modules that workers should have imported already if the driver has, as far as they are cheap to keep.
+PRELOADED = ("asyncio", "numpy")
+#: Share of the machine's memory that objects may use (Ray's figure).
+STORE_SHARE = 0.3
+MIN_STORE = 64 * 1024 * 1024
+
+
+def start(config: InitConfig) -> NativeEngine:
+    """Start a node daemon and join its session as a driver.
+
+    Raises:
+        RaySystemError: the daemon does not come up; the message has the end of its log.
+    """
+    resources = _resources(config)
+    store = config.object_store_memory or max(MIN_STORE, int(_total_memory() * STORE_SHARE))
+    resources.setdefault("object_store_memory", store * RESOURCE_UNIT)
+    parent = Path(config.temp_dir) if config.temp_dir else None
+    if config.object_spilling_directory:
+        os.environ["SKATE_SPILL_DIR"] = config.object_spilling_directory
+    node = launcher.start(NodeConfig("", resources, store, labels=config.labels), parent)
+    try:
+        return _join(node, config)
+    except launcher.NodeStartError as error:
+        raise RaySystemError(str(error)) from error
+    except BaseException:
+        node.kill()
+        raise
+
+
+def _join(node: launcher.NodeProcess, config: InitConfig) -> NativeEngine:
+    # Imported while the daemon starts, which takes as long.
+    from core.engine.native import NativeEngine  # noqa: PLC0415
+    from core.protocol import VERSION, to_node  # noqa: PLC0415
+    from core.runtime.logs import LogPrinter  # noqa: PLC0415
+    from core.runtime.runtime import Runtime  # noqa: PLC0415
+
+    hello = to_node.Hello(
+        VERSION,
+        ids.new_address(),
+        "driver",
+        os.getpid(),
+        sys_path=[str(Path(entry or ".").absolute()) for entry in sys.path],
+        cwd=str(Path.cwd()),
+        namespace=config.namespace or "",
+        log_to_driver=config.log_to_driver,
+        preload=[name for name in PRELOADED if name in sys.modules],
+    )
+    node.wait_ready()
+    runtime = Runtime(node.session_dir, hello)
+    runtime.default_env = config.runtime_env
+    engine = NativeEngine(runtime, node, LogPrinter())
+    runtime.on_log = engine.log
+    engine.take_signals()
+    runtime.start()
+    return engine
+
+
+def _resources(config: InitConfig) -> dict[str, int]:
+    cpus = config.num_cpus if config.num_cpus is not None else _cpus()
+    gpus = config.num_gpus if config.num_gpus is not None else _gpus()
+    amounts = {"CPU": cpus, "GPU": gpus, **config.resources}
+    resources = {name: round(amount * RESOURCE_UNIT) for name, amount in amounts.items() if amount or name == "CPU"}
+    resources["memory"] = (config.memory or int(_total_memory() * 0.7)) * RESOURCE_UNIT
+    return resources
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() and device.strip() != "-1"])
+    devices = Path("/proc/driver/nvidia/gpus")
+    return len(list(devices.iterdir())) if devices.is_dir() else 0
+
+
+def _total_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
