@@ -9,12 +9,14 @@ Set before anything imports ``core``, and inherited by every process the tests s
 
 from __future__ import annotations
 
+import compileall
 import gc
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +36,9 @@ os.environ["TMPDIR"] = _TEMPORARY
 tempfile.tempdir = None  # forget the cached answer
 os.environ[leaks.MARK] = uuid.uuid4().hex
 os.environ["SKATE_FORBID_PICKLE"] = "1"
+# The run starts hundreds of sessions of several processes each. Where PYTHONDONTWRITEBYTECODE is set, each of them would
+# compile the package anew, 0.1 s at a time; pip does this once for a package that is not editable.
+compileall.compile_dir(Path(__file__).parents[1] / "packages", quiet=1)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
