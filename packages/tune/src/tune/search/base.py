@@ -5,6 +5,9 @@ then and, after a crash, repeats the calls since. A searcher with a ``seed`` mus
 
 How many configurations there are is counted by the controller (``num_samples``), except for searchers that know it
 themselves (`total_samples`), grids and points included: those it asks until they say `FINISHED`.
+
+A searcher without a seed draws one in `set_search_properties`, so that a copy pickled after that call answers like the
+original.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Configuration number *i* depends on the seed, the space and *i* alone: it is dra
 
 from __future__ import annotations
 
+import secrets
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -70,6 +71,7 @@ class BasicVariantGenerator(Searcher):
         self._num_samples = spec.get("num_samples") or 1
         if self._seed is None:
             self._seed = spec.get("seed")
+        self._certain_seed()
         self._check_points()
         return True
 
@@ -113,7 +115,7 @@ class BasicVariantGenerator(Searcher):
     def extend(self, num_samples: int, config: Config | None = None) -> None:
         """Go on: so many more passes, from a changed space if one is given. -1 goes on without end."""
         if config is not None:
-            if 0 < self._cell:
+            if self._cell > 0:
                 self._block, self._cell = self._block + 1, 0
             self._space = as_space(config)
             self._fixed = self._fixed[: self._block] + [
@@ -140,7 +142,7 @@ class BasicVariantGenerator(Searcher):
 
     def _certain_seed(self) -> int:
         if self._seed is None:
-            self._seed = _seed_of(None)
+            self._seed = secrets.randbits(63)
         return self._seed
 
     def _chooser(self) -> Callable[[str, Domain], Any]:

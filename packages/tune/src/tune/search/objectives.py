@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -36,9 +36,7 @@ class Objectives(msgspec.Struct, frozen=True):
         metrics = (metric,) if isinstance(metric, str) else tuple(metric)
         modes = (mode or "max",) * len(metrics) if mode is None or isinstance(mode, str) else tuple(mode)
         if len(modes) != len(metrics):
-            raise ValueError(
-                f"there are {len(metrics)} metrics, {list(metrics)}, but {len(modes)} modes, {list(modes)}."
-            )
+            raise ValueError(f"there are {len(metrics)} metrics {list(metrics)} and {len(modes)} modes {list(modes)}.")
         for one in modes:
             if one not in {"min", "max"}:
                 raise ValueError(f"mode must be 'min' or 'max', got {one!r}.")
@@ -86,15 +84,15 @@ def violations(constraints: Constraints | None, result: Result) -> dict[str, flo
         return {}
     if callable(constraints):
         returned = constraints(result)
-        amounts = [returned] if is_number(returned) else list(returned)  # type: ignore[arg-type]
+        amounts = list(returned) if isinstance(returned, Iterable) else [returned]
         broken = {str(number): float(amount) for number, amount in enumerate(amounts)}
     else:
         broken = {}
         for metric, bounds in constraints.items():
             value = result.get(metric)
-            if not is_number(value):
+            if value is None or not is_number(value):
                 return None
-            lower, upper = bounds if isinstance(bounds, tuple | list) else (None, bounds)
+            lower, upper = (None, bounds) if isinstance(bounds, int | float) else bounds
             if upper is not None:
                 broken[f"{metric}<={upper:g}"] = float(value) - upper
             if lower is not None:

@@ -108,6 +108,8 @@ class Repeater(Searcher):
         self.searcher.extend(num_samples if num_samples < 0 else -(-num_samples // self.repeat), config)
 
     def _mean(self, results: list[Result]) -> Result | None:
+        if self.metric is None:
+            return results[-1] if results else None
         objectives = Objectives.of(self.metric, self.mode, searcher="Repeater")
         valued = [values for values in map(objectives.values, results) if values is not None]
         if not valued:
