@@ -49,7 +49,7 @@ def start(config: InitConfig) -> NativeEngine:
 def _join(node: launcher.NodeProcess, config: InitConfig) -> NativeEngine:
     # Imported while the daemon starts, which takes as long.
     from core.engine.native import NativeEngine  # noqa: PLC0415
-    from core.protocol import VERSION, to_node  # noqa: PLC0415
+    from core.protocol import VERSION, framing, from_node, peer, to_node  # noqa: PLC0415
     from core.runtime.logs import LogPrinter  # noqa: PLC0415
     from core.runtime.runtime import Runtime  # noqa: PLC0415
 
@@ -64,6 +64,7 @@ def _join(node: launcher.NodeProcess, config: InitConfig) -> NativeEngine:
         log_to_driver=config.log_to_driver,
         preload=[name for name in PRELOADED if name in sys.modules],
     )
+    framing.prepare(from_node.FromNode, peer.FromPeer)
     node.wait_ready()
     runtime = Runtime(node.session_dir, hello)
     runtime.default_env = config.runtime_env

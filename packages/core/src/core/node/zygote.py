@@ -29,6 +29,8 @@ from typing import NoReturn
 
 from core.node import process, session
 from core.protocol import framing
+from core.protocol.from_node import FromNode
+from core.protocol.peer import FromPeer
 from core.protocol.zygote import Exited, Fork, Forked, ForkFailed, Kill, Preload, ToZygote, WorkerStart
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,8 @@ class Zygote:
         _execute_package()
         module = importlib.import_module(self._entry_module)
         self._entry = module.run
+        # What the first connections of every worker need.
+        framing.prepare(FromNode, FromPeer)
         gc.freeze()
         poller = select.poll()
         poller.register(self._node.fileno(), select.POLLIN)

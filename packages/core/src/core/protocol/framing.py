@@ -6,6 +6,8 @@ receiver's message types; anything else raises :class:`ProtocolError`, and the c
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -22,6 +24,17 @@ _encode_into = _encoder.encode_into
 
 class ProtocolError(Exception):
     """A peer sent bytes that are no frame of the expected messages."""
+
+
+@functools.cache
+def _decoding(message_type: Any) -> Callable[[Any], list[Any]]:
+    return msgspec.msgpack.Decoder(list[message_type]).decode
+
+
+def prepare(*message_types: Any) -> None:
+    """Build the decoders of these unions now: 1 to 2 ms each, which else the first connection of a process takes."""
+    for message_type in message_types:
+        _decoding(message_type)
 
 
 def encode(messages: list[Any]) -> bytearray:
@@ -43,7 +56,7 @@ class Decoder(Generic[M]):
     __slots__ = ("_buffer", "_decode", "max_frame")
 
     def __init__(self, message_type: Any, max_frame: int = MAX_FRAME_BYTES) -> None:
-        self._decode = msgspec.msgpack.Decoder(list[message_type]).decode
+        self._decode = _decoding(message_type)
         #: bytes received and not yet decoded: the head of one incomplete frame.
         self._buffer = bytearray()
         #: longest accepted frame, in bytes; may be changed at any time
