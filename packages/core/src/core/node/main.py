@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -33,6 +34,7 @@ def main(argument: str) -> NoReturn:
     config = msgspec.json.decode(argument, type=NodeConfig)
     # The terminal's Ctrl-C is the driver's business; its death ends the session.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # until all is imported
     zygote_socket, zygote_pid = _fork_zygote(config)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Imported after the fork: the zygote has no use for it, and the fork must come first.
@@ -50,6 +52,8 @@ def main(argument: str) -> NoReturn:
         from core.node.service import NodeService  # noqa: PLC0415
 
         service = NodeService(config, listener, ZygoteClient(zygote_socket, zygote_pid))
+        gc.freeze()
+        gc.enable()
         signal.signal(signal.SIGTERM, lambda signum, frame: service.loop.post(service.loop.stop))
         service.run()
         code = 0
@@ -76,6 +80,8 @@ def _tell_launcher(config: NodeConfig, text: str) -> None:
 def _fork_zygote(config: NodeConfig) -> tuple[socket.socket, int]:
     """Fork the zygote while this process has one thread and few modules."""
     ours, theirs = socket.socketpair()
+    # A collection writes to every object it looks at: in two processes that share them, it would copy them all.
+    gc.freeze()
     pid = os.fork()
     if pid:
         theirs.close()
