@@ -20,6 +20,7 @@ from tune.trial import Trial
 if TYPE_CHECKING:
     from tune.schedulers.base import TrialScheduler
     from tune.search.base import Searcher
+    from tune.search.objectives import Constraints
 
 MODES = ("min", "max")
 
@@ -155,7 +156,8 @@ class TuneConfig:
         deterministic: whether decisions are independent of timing; None for "if there is a seed". Ours.
         trial_time_limit_s: seconds after which an attempt of a trial is killed. Ours.
         trial_memory_limit: bytes, or a text such as ``"2GiB"``, at which a trial is killed. Ours.
-        constraints: ``(result) -> list of numbers``, feasible where none is above zero. Ours.
+        constraints: what good results keep: bounds by metric, ``{"latency": 20}`` or ``{"latency": (low, high)}``, or a
+            function of the result that returns numbers that must not be above zero. Ours.
     """
 
     mode: str | Sequence[str] | None = None
@@ -172,7 +174,7 @@ class TuneConfig:
     deterministic: bool | None = None
     trial_time_limit_s: float | datetime.timedelta | None = None
     trial_memory_limit: float | str | None = None
-    constraints: Callable[[dict[str, Any]], Sequence[float]] | None = None
+    constraints: Constraints | None = None
 
     def __post_init__(self) -> None:
         check_objective(self.metric, self.mode)
@@ -193,7 +195,10 @@ class TuneConfig:
         if self.trial_memory_limit is not None:
             self.trial_memory_limit = memory_bytes("trial_memory_limit", self.trial_memory_limit)
         if self.constraints is not None:
-            function("constraints", self.constraints, "(result) -> list of numbers")
+            # here: it brings numpy, which `import tune` does without
+            from tune.search.objectives import check_constraints  # noqa: PLC0415
+
+            check_constraints(self.constraints)
 
 
 _PARTS: dict[str, type] = {

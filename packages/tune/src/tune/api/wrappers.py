@@ -155,13 +155,15 @@ def trainable_name(trainable: Any) -> str:
     return "lambda" if name == "<lambda>" else name
 
 
+def is_trainable(trainable: Any) -> bool:
+    """Tell whether something is a function, or a class with ``setup`` and ``step``."""
+    if isinstance(trainable, type):
+        return hasattr(trainable, "setup") and hasattr(trainable, "step")
+    return callable(trainable)
+
+
 def _check_trainable(caller: str, trainable: Any) -> None:
-    ok = (
-        hasattr(trainable, "setup") and hasattr(trainable, "step")
-        if isinstance(trainable, type)
-        else callable(trainable)
-    )
-    if not ok:
+    if not is_trainable(trainable):
         raise TypeError(
             f"tune.{caller} takes a function of a config or a tune.Trainable class; got {trainable!r} "
             f"({type(trainable).__name__})."

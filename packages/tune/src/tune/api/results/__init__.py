@@ -1,0 +1,1 @@
+"""What came out of a sweep: `ResultGrid` and `Result`, `ExperimentAnalysis`, from a run or from a directory."""

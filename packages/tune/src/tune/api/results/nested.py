@@ -1,0 +1,35 @@
+"""Nested results and configurations by flat names: ``"eval/loss"`` in ``{"eval": {"loss": 0.1}}``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+
+def delimiter() -> str:
+    """Return what separates the parts of flat names: ``/``, or the environment's ``TUNE_RESULT_DELIM``."""
+    return os.environ.get("TUNE_RESULT_DELIM") or "/"
+
+
+def flatten(nested: Mapping[str, Any], separator: str = "/") -> dict[str, Any]:
+    """Return a dict without dicts in it: the names of nested entries are joined."""
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            for inner, entry in flatten(value, separator).items():
+                flat[f"{name}{separator}{inner}"] = entry
+        else:
+            flat[str(name)] = value
+    return flat
+
+
+def lookup(result: Mapping[str, Any], name: str) -> Any:
+    """Return an entry by its own or its flat name, None if there is none."""
+    if name in result:
+        return result[name]
+    head, separator, rest = name.partition("/")
+    if not separator:
+        return None
+    inner = result.get(head)
+    return lookup(inner, rest) if isinstance(inner, Mapping) else None
