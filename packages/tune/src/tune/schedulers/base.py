@@ -5,13 +5,13 @@ its ``seed``). The controller calls it in one thread, in an order that the journ
 are repeated on a fresh instance or on a pickled snapshot, with the same view of the trials, and the same answers must
 come out. So it must pickle, and must not look at anything but its arguments.
 
-What has to be recorded. Answers that ask for nothing leave the state as it was: `choose` that says `Wait`, or `New` when
+What has to be recorded. Answers that ask for nothing leave the state as it was: `choose` that says `Wait`, or `New` if
 no new trial comes of it, and `directives` that are empty. Such calls need not be repeated after a crash; all others do.
 `sync`, `debug_string`, `documents` and `validate` never change what a scheduler decides.
 
 A trial runs ahead of its scheduler unless told to wait: `sync` says at which results it must wait for the answer of
 `on_trial_result`. Results it does not wait at are still passed to `on_trial_result`, in order, some time later; answers
-to those take effect at one of the trial's next results, so a scheduler that wants an answer to count asks to wait there.
+to those take effect at one of the trial's next results, so a scheduler that wants an answer to count asks to wait.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class View(msgspec.Struct, frozen=True):
 
     @property
     def idle(self) -> bool:
-        """Whether no trial runs."""
-        return not any(trial.status is TrialStatus.RUNNING for trial in self.live.values())
+        """Whether no trial runs or is about to."""
+        return all(trial.status is TrialStatus.PAUSED for trial in self.live.values())
 
 
 class TrialScheduler:
@@ -109,6 +109,7 @@ class TrialScheduler:
         metric: the result's name to judge by, or names for several objectives; None takes the sweep's.
         mode: ``"min"`` or ``"max"``, for each metric if they differ; None takes the sweep's.
         time_attr: the result's name that measures progress. It must never fall within a trial.
+        seed: of what this scheduler draws; None takes the sweep's, and without that a random one.
     """
 
     #: whether paused trials need a checkpoint to go on from; the controller refuses trainables that cannot save
@@ -120,19 +121,24 @@ class TrialScheduler:
         metric: str | Sequence[str] | None = None,
         mode: str | Sequence[str] | None = None,
         time_attr: str = "training_iteration",
+        seed: int | None = None,
     ) -> None:
         self.metric = metric
         self.mode = mode
         self.time_attr = time_attr
+        self.seed = seed
 
-    def set_search_properties(self, metric: str | Sequence[str] | None, mode: str | Sequence[str] | None) -> None:
-        """Take the sweep's metric and mode where this scheduler was given none. Called once, before anything else.
+    def set_search_properties(
+        self, metric: str | Sequence[str] | None, mode: str | Sequence[str] | None, *, seed: int | None = None
+    ) -> None:
+        """Take the sweep's metric, mode and seed where this scheduler was given none. Called once, before all else.
 
         Raises:
             ValueError: a metric is needed and neither has one, or the mode is none.
         """
         self.metric = self.metric or metric
         self.mode = self.mode or mode or "max"
+        self.seed = seed if self.seed is None else self.seed
 
     def sync(self, trial: Trial) -> Sync:
         """Say at which of its next results the trial must wait. Asked at each start and with each verdict."""
@@ -140,6 +146,8 @@ class TrialScheduler:
 
     def on_trial_add(self, trial: Trial) -> Config | None:
         """Learn of a new trial, before it starts. Returns the configuration it starts with instead of its own, if any.
+
+        Called again for a trial that had ended and goes on (an errored one that is tried again, say).
 
         Raises:
             ValueError: this scheduler cannot have a trial of this configuration.
@@ -170,7 +178,8 @@ class TrialScheduler:
     def directives(self, view: View) -> list[tuple[str, Decision]]:
         """Return decisions about paused trials, asked after every event before places are given away.
 
-        Only `Stop` (out of the race) and `Exploit` are about paused trials. Each decision is returned once.
+        About paused trials are only `Stop` (out of the race), `Exploit`, and `Continue`: nothing to do, the trial waits
+        to be chosen as before, but something was decided, so the call has to be recorded. Each is returned once.
         """
         return []
 
