@@ -59,6 +59,8 @@ class FailureKind(enum.StrEnum):
     UNPICKLABLE = "unpicklable"
     #: the function returned without reporting anything
     NEVER_REPORTED = "never_reported"
+    #: it needs more than the cluster has
+    INFEASIBLE = "infeasible"
 
 
 class TrialFailure(msgspec.Struct, frozen=True, array_like=True):
