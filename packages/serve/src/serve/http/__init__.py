@@ -1,0 +1,1 @@
+"""HTTP as all of Serve's processes speak it: uvicorn, guarded by limits."""

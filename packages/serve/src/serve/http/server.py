@@ -1,0 +1,175 @@
+"""A uvicorn server inside a process that has an event loop already: an actor's, or the driver's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from serve.http.limits import RequestLimits
+from serve.http.protocol import GuardedProtocol
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server on sockets that are bound, in a process that is not its own.
+
+    It leaves signals alone, and a start-up that fails is an exception here instead of the end of the process.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise RuntimeError("the application's start-up (lifespan) failed; its log tells why")
+        loop = asyncio.get_running_loop()
+        self.servers = []
+        for sock in sockets or []:
+            listen = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+            self.servers.append(await listen(self._connection, sock=sock, ssl=self.config.ssl))
+        self.started = True
+        self.ready.set()
+
+    def _connection(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+
+class HTTPServer:
+    """Serves one ASGI application on sockets that are bound already.
+
+    Args:
+        app: the application. Its lifespan runs in `start` and `close`.
+        limits: what clients may ask for.
+        keep_alive_timeout_s: seconds an idle connection is kept.
+        root_path: prefix that a proxy in front has taken off.
+        server_header: whether answers carry ``date`` and ``server``: not behind our own proxy, which adds them.
+        protocol: class of a connection, a `GuardedProtocol`.
+        ssl_keyfile: key for TLS; None for plain HTTP.
+        ssl_certfile: certificate for TLS.
+        ssl_keyfile_password: password of the key.
+        ssl_ca_certs: certificates that clients are checked by.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        *,
+        limits: RequestLimits,
+        keep_alive_timeout_s: float = 90.0,
+        root_path: str = "",
+        server_header: bool = True,
+        protocol: type[GuardedProtocol] = GuardedProtocol,
+        ssl_keyfile: str | None = None,
+        ssl_certfile: str | None = None,
+        ssl_keyfile_password: str | None = None,
+        ssl_ca_certs: str | None = None,
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            http=functools.partial(protocol, limits=limits),  # type: ignore[arg-type]  # called like the class
+            ws="websockets-sansio",
+            lifespan="auto",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            root_path=root_path,
+            server_header=server_header,
+            date_header=server_header,
+            timeout_keep_alive=int(keep_alive_timeout_s),
+            ssl_keyfile=ssl_keyfile,
+            ssl_certfile=ssl_certfile,
+            ssl_keyfile_password=ssl_keyfile_password,
+            ssl_ca_certs=ssl_ca_certs,
+        )
+        self._server = _Server(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Run the application's start-up and begin to accept.
+
+        Raises:
+            RuntimeError: the application's start-up failed; what it raised is in the log of ``uvicorn.error``.
+        """
+        loop = asyncio.get_running_loop()
+        self._serving = loop.create_task(self._server.serve(sockets))
+        ready = loop.create_task(self._server.ready.wait())
+        await asyncio.wait({self._serving, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            ready.cancel()
+            self._serving.result()
+
+    @property
+    def requests_in_progress(self) -> int:
+        """The number of requests that an application is working on."""
+        return len(self._server.server_state.tasks)
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+        return len(self._server.server_state.connections)
+
+    async def close(self, grace_s: float | None = None) -> None:
+        """Stop accepting, let requests finish, and run the application's shutdown.
+
+        Args:
+            grace_s: seconds that requests in progress have; None for as long as they take.
+        """
+        if self._serving is None:
+            return
+        self._server.config.timeout_graceful_shutdown = None if grace_s is None else max(1, round(grace_s))
+        self._server.should_exit = True
+        await self._serving
+        self._serving = None
+
+
+def bind(host: str, port: int, *, shared: bool) -> socket.socket:
+    """Return a listening TCP socket.
+
+    Args:
+        host: address to bind to.
+        port: port; 0 for a free one.
+        shared: whether several processes bind the same port and the kernel spreads connections among them.
+
+    Raises:
+        OSError: the port is taken; the message says by what address and what to do.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(
+            error.errno, f"cannot listen on {host}:{port}: {error.strerror}; another port is chosen with --port"
+        ) from error
+    sock.setblocking(False)
+    sock.listen(2048)
+    return sock
+
+
+def bind_unix(path: str) -> socket.socket:
+    """Return a listening Unix socket that only this user may connect to."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(path)
+    sock.setblocking(False)
+    sock.listen(2048)
+    return sock

@@ -1,0 +1,1 @@
+"""The HTTP ingress: accepts clients, picks a replica, relays bytes both ways."""

@@ -1,0 +1,1 @@
+"""State machines of Serve: no sockets, processes, clocks or global randomness in here."""
