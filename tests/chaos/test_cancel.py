@@ -462,6 +462,112 @@ def test_a_loop_in_a_threaded_actor_is_interrupted(tally: Tally) -> None:
     assert core.get([actor.hello.remote() for _ in range(10)], timeout=SOON) == ["hello"] * 10
 
 
+#: What a thread can be interrupted in: Python code and every wait of the engine, but no call into C.
+IN_THREADS = [
+    loop_in_python,
+    get_for_ever,
+    wait_for_ever,
+    put_for_ever,
+    submit_for_ever,
+    pass_objects_for_ever,
+]
+
+
+@pytest.mark.parametrize("activity", IN_THREADS, ids=lambda activity: activity.__name__)
+def test_a_thread_of_an_actor_is_interrupted_and_the_others_go_on(activity: Callable[[], None], tally: Tally) -> None:
+    @core.remote(max_concurrency=2)
+    class Threaded:
+        def __init__(self) -> None:
+            self.others = 0
+
+        def run(self, tally: Tally) -> None:
+            tally.add("running")
+            activity()
+
+        def other(self) -> int:
+            self.others += 1
+            return core.get(core.put(self.others))
+
+    actor = Threaded.remote()
+    for attempt in range(1, 4):
+        ref = actor.run.remote(tally)
+        wait_until(lambda attempt=attempt: tally.count() == attempt)
+        before = actor.other.remote()
+        core.cancel(ref)
+        assert core.get(before, timeout=SOON) == 2 * attempt - 1
+        assert_cancelled(ref)
+        assert core.get(actor.other.remote(), timeout=SOON) == 2 * attempt
+
+
+def test_a_stream_in_a_thread_ends_when_it_is_cancelled(tally: Tally) -> None:
+    @core.remote(max_concurrency=2)
+    class Threaded:
+        @core.method(num_returns="streaming")
+        def count(self, tally: Tally) -> Iterator[int]:
+            try:
+                yield from range(10**9)
+            finally:
+                tally.add("closed")
+
+        @core.method(num_returns="streaming", _generator_backpressure_num_objects=1)
+        def held_up(self) -> Iterator[int]:
+            yield from range(3)
+
+        def hello(self) -> str:
+            return "hello"
+
+    actor = Threaded.remote()
+    items = actor.count.remote(tally)
+    assert core.get(next(items), timeout=SOON) == 0
+    core.cancel(items)
+    with pytest.raises(TaskCancelledError):
+        for item in items:
+            core.get(item, timeout=SOON)
+    wait_until(tally.count, what="the generator to be closed")
+    waiting = actor.held_up.remote()
+    assert core.get(next(waiting), timeout=SOON) == 0
+    core.cancel(waiting)
+    with pytest.raises(TaskCancelledError):
+        for item in waiting:
+            core.get(item, timeout=SOON)
+    assert core.get(actor.hello.remote(), timeout=SOON) == "hello"
+
+
+@pytest.mark.slow
+def test_a_threaded_actor_survives_a_storm_of_cancellations_at_any_moment(tally: Tally) -> None:
+    """The interrupt may find a thread anywhere: in the engine with its lock held, reading for the others, sending."""
+
+    @core.remote(max_concurrency=4)
+    class Threaded:
+        def busy(self, number: int) -> int:
+            done = 0
+            for _ in range(number % 7):
+                held = [core.put(number) for _ in range(20)]
+                done += core.get(nothing.remote(held)) is None
+                done += len(core.wait([nothing.remote(1), nothing.remote(2)], num_returns=2)[0])
+            return done + sum(range(number * 50 % 3000)) * 0
+
+        def pid(self) -> int:
+            return os.getpid()
+
+    actor = Threaded.remote()
+    process = core.get(actor.pid.remote())
+    interrupted = 0
+    for round_number in range(60):
+        refs = [actor.busy.remote(round_number * 8 + number) for number in range(8)]
+        for number, ref in enumerate(refs):
+            core.wait([ref], timeout=0.0004 * (number % 5))
+            core.cancel(ref)
+        for number, ref in enumerate(refs):
+            try:
+                assert core.get(ref, timeout=SOON) == 3 * ((round_number * 8 + number) % 7)
+            except TaskCancelledError:
+                interrupted += 1
+    assert interrupted > 60, "hardly any call was still running when it was cancelled"
+    assert core.get([actor.pid.remote() for _ in range(8)], timeout=SOON) == [process] * 8
+    assert core.get([actor.busy.remote(6) for _ in range(8)], timeout=SOON) == [18] * 8
+
+
 def test_an_await_in_an_asyncio_actor_is_cancelled(tally: Tally) -> None:
     @core.remote
     class Asyncio:

@@ -30,6 +30,8 @@ from core.exceptions import RayError, RayTaskError, UnserializableException
 _FRAMEWORK = str(Path(__file__).resolve().parent) + "/"
 #: Longest traceback that travels; the middle of a longer one is cut out.
 _MAX_TEXT = 200_000
+#: Longest line that :func:`summary` tells.
+_MAX_SUMMARY = 500
 #: How many links of ``__cause__`` and ``__context__`` travel as objects; the text has them all.
 _MAX_CHAIN = 16
 
@@ -115,6 +117,19 @@ def unpack_error(blob: bytes) -> Exception:
     if record.notes:
         made.__dict__["__notes__"] = list(record.notes)
     return made
+
+
+def summary(blob: bytes) -> tuple[str, str, int]:
+    """Return of a blob, without unpickling: the exception's class, its last line, and the process that raised.
+
+    The process is 0 for errors that the framework made, which may have been made anywhere.
+    """
+    try:
+        record = _decode(blob)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return "", "", 0
+    lines = record.text.rstrip().rsplit("\n", 1)
+    return record.type_name, lines[-1][:_MAX_SUMMARY], 0 if record.plain else record.pid
 
 
 # The exception as an object ------------------------------------------------------------------------------------------

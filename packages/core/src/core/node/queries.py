@@ -6,7 +6,10 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from core import ids
+from core.node.inquiries import Report
 from core.protocol.records import ActorInfo, Json, PlacementGroupInfo
 from core.state.resources import natural
 from core.state.worker_pool import Worker
@@ -15,10 +18,42 @@ if TYPE_CHECKING:
     from core.node.service import NodeService
 
 
-def answer(service: NodeService, what: str) -> list[Json]:
-    """Return the rows for ``what``; [] for a word that is not known."""
+#: Asked of every process first: the daemon alone does not know it.
+ASKED_OF_PROCESSES = frozenset({"tasks", "objects"})
+#: Rows about tasks at most.
+MAX_TASKS = 10_000
+
+
+def answer(service: NodeService, what: str, reports: list[Report]) -> list[Json]:
+    """Return the rows for ``what``; [] for a word that is not known.
+
+    Args:
+        service: the daemon.
+        what: which rows.
+        reports: what processes told, if they were asked.
+    """
+    if what == "tasks":
+        return _tasks(service, reports)
     query = _QUERIES.get(what)
     return query(service) if query is not None else []
+
+
+def _tasks(service: NodeService, reports: list[Report]) -> list[Json]:
+    """Put together what submitters know of their tasks and what workers say they run; unfinished ones first."""
+    running = {task.hex(): (report.address, since) for report in reports for task, since in report.message.running}
+    rows = [row for report in reports for row in report.message.tasks]
+    rows.sort(key=lambda row: row.end_time_ms is not None)
+    del rows[MAX_TASKS:]
+    for row in rows:
+        found = running.get(row.task_id) if row.state == "SUBMITTED_TO_WORKER" else None
+        if found is not None:
+            address, since = found
+            row.state = "RUNNING"
+            row.start_time_ms = since
+            row.worker_id = ids.worker_id(address).hex()
+        if row.worker_pid is not None:
+            row.node_id = service.node_id.hex()
+    return [structs.asdict(row) for row in rows]
 
 
 def _nodes(service: NodeService) -> list[Json]:

@@ -19,6 +19,7 @@ from core import ids
 from core.node import queries
 from core.node.config import SOCKET_NAME, NodeConfig
 from core.node.connections import Connection, Server
+from core.node.inquiries import Inquiries, Report
 from core.node.jobs import Job, new_job
 from core.node.loop import Loop
 from core.node.memory import MemoryMonitor
@@ -76,6 +77,7 @@ class NodeService:
         self.objects = ObjectService(
             Path(config.session_dir), config.object_store_bytes, self._server.send, self.loop.post
         )
+        self._inquiries = Inquiries(self._server)
         self._memory = MemoryMonitor(self._killable, self._end)
         self._next_tick = 0.0
         self._handlers = self._message_handlers()
@@ -101,6 +103,7 @@ class NodeService:
             self.actors.deadline,
             self._processes.deadline,
             self._server.next_expiry,
+            self._inquiries.deadline,
         )
         return min(at for at in times if at is not None)
 
@@ -117,6 +120,7 @@ class NodeService:
             self._act(ac.Tick())
         self._processes.expire(now)
         self._server.expire(now)
+        self._inquiries.expire(now)
 
     def _after_batch(self) -> None:
         for job in self.jobs.values():
@@ -226,6 +230,7 @@ class NodeService:
         for connection in self._server.by_address.values():
             connection.send(from_node.ProcessDied(address, cause))
         self._waits.go_on(address)
+        self._inquiries.process_gone(address)
         self.objects.process_gone(address)
         self._schedule(sc.ProcessGone(address))
         self._act(ac.ProcessGone(address, cause))
@@ -306,7 +311,8 @@ class NodeService:
             to_node.CreatePlacementGroup: self._create_group,
             to_node.RemovePlacementGroup: lambda c, m: self._schedule(sc.GroupRemoved(m.placement_group_id)),
             to_node.GetPlacementGroup: self._get_group,
-            to_node.Query: lambda c, m: c.send(from_node.QueryReply(m.request, queries.answer(self, m.what))),
+            to_node.Query: self._query,
+            to_node.Report: lambda c, m: self._inquiries.answered(c.address, m),
             to_node.Stall: self._stall,
             to_node.Goodbye: self._goodbye,
         }
@@ -437,6 +443,15 @@ class NodeService:
         if group is not None:
             group.watchers.add(connection.address)
         connection.send(from_node.PlacementGroupReply(message.request, info, "" if info is not None else "missing"))
+
+    def _query(self, connection: Connection, message: to_node.Query) -> None:
+        def reply(reports: list[Report]) -> None:
+            connection.send(from_node.QueryReply(message.request, queries.answer(self, message.what, reports)))
+
+        if message.what in queries.ASKED_OF_PROCESSES:
+            self._inquiries.start(message.what, reply, time.monotonic())
+        else:
+            reply([])
 
     def _stall(self, connection: Connection, message: to_node.Stall) -> None:
         """Explain a long wait, if the reason is known here."""

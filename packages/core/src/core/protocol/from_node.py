@@ -164,6 +164,16 @@ class QueryReply(_Msg):
     result: list[Json]
 
 
+class Inquiry(_Msg):
+    """Somebody asked for state that only each process knows. Answered by ``Report`` with the same number.
+
+    ``what``: "tasks", or "objects" (announce those that the daemon has not been told of).
+    """
+
+    number: int
+    what: str
+
+
 class Log(_Msg):
     lines: list[LogLine]
 
@@ -207,6 +217,7 @@ FromNode = (
     | PlacementGroupReply
     | PlacementGroupUpdate
     | QueryReply
+    | Inquiry
     | Log
     | Notice
     | Exit

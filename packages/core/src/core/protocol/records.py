@@ -98,6 +98,28 @@ class PlacementGroupInfo(Struct, array_like=True):
     detached: bool = False
 
 
+class TaskRow(Struct, array_like=True):
+    """One attempt at a task or call, as its submitter knows it; the fields are Ray's."""
+
+    task_id: str
+    attempt_number: int
+    name: str
+    state: str
+    job_id: str
+    type: str
+    func_or_class_name: str
+    actor_id: str | None = None
+    parent_task_id: str | None = None
+    node_id: str | None = None
+    worker_id: str | None = None
+    worker_pid: int | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    start_time_ms: int | None = None
+    end_time_ms: int | None = None
+    required_resources: dict[str, float] | None = None
+
+
 class LogLine(Struct, array_like=True):
     """One line a worker printed."""
 

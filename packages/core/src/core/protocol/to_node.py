@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from core.protocol.records import ActorSpec, Bundle
+from core.protocol.records import ActorSpec, Bundle, TaskRow
 from core.specs import LeaseSpec
 
 
@@ -235,11 +235,20 @@ class Query(_Msg):
     """Ask for state, for people and for the API.
 
     One of "nodes", "cluster_resources", "available_resources", "placement_groups",
-    "actors", "workers", "objects", "session". Answered by ``QueryReply``.
+    "actors", "workers", "objects", "tasks", "session". Answered by ``QueryReply``.
     """
 
     request: int
     what: str
+
+
+class Report(_Msg):
+    """Answer to ``Inquiry``: the tasks that the sender submitted, and those it runs."""
+
+    number: int
+    tasks: list[TaskRow] = []
+    #: pairs of (task id, since when: Unix time in milliseconds)
+    running: list[tuple[bytes, int]] = []
 
 
 class Stall(_Msg):
@@ -288,6 +297,7 @@ ToNode = (
     | RemovePlacementGroup
     | GetPlacementGroup
     | Query
+    | Report
     | Stall
     | Goodbye
 )

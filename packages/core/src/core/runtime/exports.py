@@ -30,6 +30,8 @@ class Exported(Struct, eq=False):
     digest: bytes
     blob: bytes
     name: str
+    #: ``name`` without module and outer scopes, as Ray shows it
+    short_name: str
     cost: FunctionCost
     max_calls: int = 0
 
@@ -59,6 +61,7 @@ class Exports:
                 digest(blob),
                 blob,
                 function.name,
+                function.name.rpartition(".")[2],
                 FunctionCost(),
                 max_calls,
             )

@@ -10,10 +10,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core import ids, remote_errors
-from core.protocol.records import Json
+from core.protocol.records import TaskRow
 from core.specs import RESOURCE_UNIT
 from core.state.leases import Task
 
@@ -54,7 +54,7 @@ class History:
         name, class_name, actor = _names(task)
         self.ended.append((task.id, task.attempt, name, class_name, actor, pid, time.monotonic(), micros, None))
 
-    def rows(self) -> list[Json]:
+    def rows(self) -> list[TaskRow]:
         """Return a row for each attempt at a task or call that this process submitted, the newest ended ones first."""
         to_wall = time.time() - time.monotonic()
         unfinished: Iterator[tuple[Task, str]] = self._unfinished()
@@ -77,59 +77,38 @@ def _names(task: Task) -> tuple[str, str, bytes]:
     """Return the name of a task, and class and actor of a call."""
     if type(task.function) is str:
         return task.options.name or task.function, task.pool.class_name, task.pool.actor_id
-    return task.options.name or task.function.name, "", b""
+    return task.options.name or task.function.short_name, "", b""
 
 
-def _unfinished_row(task: Task, state: str) -> Json:
-    if type(task.function) is str:
-        connection = task.lease
-        row = _row(task.id, task.attempt, *_names(task))
-        if connection is not None:
-            row |= {"worker_pid": connection.pid, "worker_id": ids.worker_id(connection.address).hex()}
-    else:
-        lease = task.lease
-        row = _row(task.id, task.attempt, *_names(task))
-        row["func_or_class_name"] = task.function.name
-        row["required_resources"] = {name: amount / RESOURCE_UNIT for name, amount in task.pool.spec.resources}
-        if lease is not None:
-            row |= {"worker_pid": lease.pid, "worker_id": ids.worker_id(lease.address).hex()}
-    return row | {"state": state, "parent_task_id": task.parent.hex() or None}
+def _unfinished_row(task: Task, state: str) -> TaskRow:
+    row = _row(task.id, task.attempt, _names(task))
+    row.state = state
+    row.parent_task_id = task.parent.hex() or None
+    # The lease of a task, the connection of a call: both know the process.
+    place = task.lease
+    if place is not None:
+        row.worker_pid, row.worker_id = place.pid, ids.worker_id(place.address).hex()
+    if type(task.function) is not str:
+        row.func_or_class_name = task.function.short_name
+        row.required_resources = {name: amount / RESOURCE_UNIT for name, amount in task.pool.spec.resources}
+    return row
 
 
-def _ended_row(ended: Ended, to_wall: float) -> Json:
+def _ended_row(ended: Ended, to_wall: float) -> TaskRow:
     task, attempt, name, class_name, actor, pid, end, micros, error = ended
-    end_ms = (end + to_wall) * 1000
-    row = _row(task, attempt, name, class_name, actor)
-    row |= {
-        "state": "FINISHED" if error is None else "FAILED",
-        "worker_pid": pid or None,
-        "start_time_ms": round(end_ms - micros / 1000),
-        "end_time_ms": round(end_ms),
-    }
+    row = _row(task, attempt, (name, class_name, actor))
+    row.state = "FINISHED" if error is None else "FAILED"
+    row.worker_pid = pid or None
+    row.end_time_ms = round((end + to_wall) * 1000)
+    row.start_time_ms = row.end_time_ms - micros // 1000
     if error is not None:
-        row["error_type"], row["error_message"] = error
+        row.error_type, row.error_message = error
     return row
 
 
-def _row(task: bytes, attempt: int, name: str, class_name: str, actor: bytes) -> Json:
+def _row(task: bytes, attempt: int, names: tuple[str, str, bytes]) -> TaskRow:
+    name, class_name, actor = names
     shown = f"{class_name}.{name}" if class_name else name
-    row: dict[str, Any] = {
-        "task_id": task.hex(),
-        "attempt_number": attempt,
-        "name": shown,
-        "state": "",
-        "job_id": task[ids.TASK_ID_BYTES - ids.JOB_ID_BYTES :].hex(),
-        "actor_id": actor.hex() or None,
-        "type": "ACTOR_TASK" if class_name else "NORMAL_TASK",
-        "func_or_class_name": shown,
-        "parent_task_id": None,
-        "node_id": None,
-        "worker_id": None,
-        "worker_pid": None,
-        "error_type": None,
-        "error_message": None,
-        "start_time_ms": None,
-        "end_time_ms": None,
-        "required_resources": None,
-    }
-    return row
+    kind = "ACTOR_TASK" if class_name else "NORMAL_TASK"
+    job = task[ids.TASK_ID_BYTES - ids.JOB_ID_BYTES :]
+    return TaskRow(task.hex(), attempt, shown, "", job.hex(), kind, shown, actor.hex() or None)

@@ -7,6 +7,7 @@ from typing import Any
 from core.protocol.framing import ProtocolError
 from core.protocol.records import ActorSpec
 from core.runtime.connection import Connection
+from core.runtime.waiting import EventWaiter
 
 
 class Inbox:
@@ -20,20 +21,24 @@ class Inbox:
         """Return the running task's id and the depth of the tasks it submits."""
         return b"", 1
 
-    def running_since(self) -> list[tuple[bytes, float]]:
-        """Return what runs here: pairs of (task id, Unix time of its start)."""
+    def running_since(self) -> list[tuple[bytes, int]]:
+        """Return what runs here: pairs of (task id, Unix time of its start in milliseconds)."""
         return []
 
     def idle(self) -> bool:
         """Tell whether nothing waits to run here."""
         return True
 
-    def blocking(self) -> bool:
-        """A thread is about to wait; return whether the node was told (then :meth:`resumed` follows)."""
+    def blocking(self, waiter: EventWaiter) -> bool:
+        """A thread is about to wait; return whether :meth:`resumed` must follow."""
         return False
 
     def resumed(self) -> None:
-        """The wait is over."""
+        """The wait is over.
+
+        Raises:
+            KeyboardInterrupt: what waited was cancelled.
+        """
 
     def process_died(self, address: bytes) -> None:
         """Another process is gone."""

@@ -19,6 +19,7 @@ from typing import Any
 from core import exceptions, ids, refs, remote_errors
 from core.protocol import framing, from_node, peer, to_node
 from core.protocol.framing import ProtocolError
+from core.protocol.records import TaskRow
 from core.runtime import causes
 from core.runtime.actors import Actors
 from core.runtime.borrowing import Borrowing
@@ -296,8 +297,8 @@ class Runtime:
 
     def _report(self, inquiry: from_node.Inquiry) -> None:
         """Tell the node what only this process knows."""
-        tasks: list[Any] = []
-        running: list[tuple[bytes, float]] = []
+        tasks: list[TaskRow] = []
+        running: list[tuple[bytes, int]] = []
         if inquiry.what == "tasks":
             tasks, running = self.history.rows(), self.inbox.running_since()
         else:

@@ -42,7 +42,7 @@ class Settling:
         if lease is not None:
             task.cost.observe(message.micros * 1e-6)
             connection.pool.finished(lease, task, now)
-            name = task.options.name or task.function.name
+            name = task.options.name or task.function.short_name
             self._ended.append((task_id, task.attempt, name, "", b"", lease.pid, now, message.micros, None))
         else:
             del connection.inflight[task_id]

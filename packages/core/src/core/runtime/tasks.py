@@ -119,7 +119,7 @@ class Tasks:
         def ready(*_: Any) -> None:
             task.missing -= 1
             if task.missing == 0:
-                del self.waiting[task.id]
+                self.waiting.pop(task.id, None)
                 if not task.cancelled:
                     enqueue(task, task.pool)
 
@@ -132,8 +132,9 @@ class Tasks:
             entry.pins += 1
             if entry.state == PENDING:
                 task.missing += 1
-                self.waiting[task.id] = task
                 self._rt.exchange.need(object_id, entry, ready)
+        if task.missing:
+            self.waiting[task.id] = task
 
     def placed(self, spec: LeaseSpec) -> LeaseSpec:
         """Return ``spec``, in the placement group that the running task captures its children for, if it does."""

@@ -292,7 +292,7 @@ class Values:
             soon = monotonic() + (0.0 if first is not None and self._unassigned(first[1]) else 0.001)
             if reactor.wait(waiter, soon if deadline is None else min(soon, deadline)):
                 return True
-            if self._rt.inbox.blocking():
+            if self._rt.inbox.blocking(waiter):
                 try:
                     return self._block(waiter, deadline, what, first)
                 finally:

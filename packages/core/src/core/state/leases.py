@@ -81,8 +81,6 @@ class Task(Struct, gc=False, eq=False):
     args_stored: bool = False
     depth: int = 1
     estimate: float = 0.0
-    #: for the timeline: when submitted (seconds, monotonic)
-    submitted: float = 0.0
 
 
 class Lease(Struct, gc=False, eq=False):

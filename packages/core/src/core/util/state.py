@@ -1,7 +1,6 @@
 """What runs in the session now (``ray.util.state``): actors, tasks, objects, nodes, workers, placement groups.
 
-Rows are dictionaries whose keys can be read as attributes too. Only what the engine knows is there: finished tasks
-leave no rows.
+Rows are dictionaries whose keys can be read as attributes too. Of the tasks that ended only the last are remembered.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Any
 
 from core import current
 from core.exceptions import RayError
+from core.refs import ObjectRef
 
 #: Largest ``limit``, as in Ray.
 MAX_LIMIT = 10_000
@@ -67,7 +67,13 @@ def list_tasks(
     detail: bool = False,
     raise_on_missing_output: bool = True,
 ) -> list[StateRow]:
-    """Return the unfinished tasks this process submitted (arguments as for :func:`list_actors`)."""
+    """Return tasks and actor calls of the session, unfinished ones first (arguments as for :func:`list_actors`).
+
+    One row per attempt, with Ray's columns: ``task_id``, ``attempt_number``, ``name``, ``state``, ``type``,
+    ``actor_id``, ``parent_task_id``, ``node_id``, ``worker_pid``, ``start_time_ms``, ``end_time_ms``, ``error_type``,
+    ``error_message`` and so on. Every process tells what it submitted, up to 10,000 rows, and remembers its last
+    20,000 that ended; a process that does not answer within a second is left out.
+    """
     return _list("tasks", address, filters, limit)
 
 
@@ -79,7 +85,10 @@ def list_objects(
     detail: bool = False,
     raise_on_missing_output: bool = True,
 ) -> list[StateRow]:
-    """Return the objects in shared memory (arguments as for :func:`list_actors`)."""
+    """Return the objects in the object store, in memory or on disk (arguments as for :func:`list_actors`).
+
+    Values up to 100 KiB are kept by the process that made them, and are not listed.
+    """
     return _list("objects", address, filters, limit)
 
 
@@ -125,25 +134,107 @@ def get_actor(
     timeout: float = 30,
 ) -> StateRow | None:
     """Return the row of one actor by its id in hexadecimal, None if there is none."""
-    return next(iter(_list("actors", address, [("actor_id", "=", id)], 1)), None)
+    return _get("actors", "actor_id", id, address)
+
+
+def get_node(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = 30,
+) -> StateRow | None:
+    """Return the row of one node by its id in hexadecimal, None if there is none."""
+    return _get("nodes", "NodeID", id, address)
+
+
+def get_worker(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = 30,
+) -> StateRow | None:
+    """Return the row of one worker process by its id in hexadecimal, None if there is none."""
+    return _get("workers", "worker_id", id, address)
+
+
+def get_placement_group(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = 30,
+) -> StateRow | None:
+    """Return the row of one placement group by its id in hexadecimal, None if there is none."""
+    return _get("placement_groups", "placement_group_id", id, address)
+
+
+def get_task(
+    id: str | ObjectRef[Any],  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = 30,
+) -> StateRow | list[StateRow] | None:
+    """Return the row of one task, a list of rows if it was tried several times, None if nobody remembers it.
+
+    Args:
+        id: the task's id in hexadecimal, or a reference to what it returns.
+        address: as for :func:`list_actors`.
+        timeout: accepted for compatibility; without effect.
+    """
+    wanted = id.task_id().hex() if isinstance(id, ObjectRef) else id
+    rows = _list("tasks", address, [("task_id", "=", wanted)], MAX_LIMIT)
+    return rows if len(rows) > 1 else rows[0] if rows else None
+
+
+def get_objects(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = 30,
+) -> list[StateRow]:
+    """Return the rows of one object by its id in hexadecimal."""
+    return _list("objects", address, [("object_id", "=", id)], MAX_LIMIT)
 
 
 def summarize_actors(address: str | None = None, timeout: float = 30) -> dict[str, Any]:
-    """Return how many actors of each class are in each state."""
+    """Return how many actors of each class are in each state, in Ray's shape: under ``"cluster"``."""
     rows = _rows("actors", address)
-    return _summary(rows, "class_name", total_actors=len(rows))
+    summary = {name: {"class_name": name, "state_counts": counts} for name, counts in _counts(rows, "class_name")}
+    return {"cluster": {"summary": summary, "total_actors": len(rows), "summary_by": "class"}}
 
 
 def summarize_tasks(address: str | None = None, timeout: float = 30) -> dict[str, Any]:
-    """Return how many unfinished tasks of each function are in each state."""
+    """Return how many tasks and calls of each name are in each state, in Ray's shape: under ``"cluster"``."""
     rows = _rows("tasks", address)
-    return _summary(rows, "name", total_tasks=len(rows))
+    types = {row.name: row.type for row in rows}
+    calls = sum(row.type == "ACTOR_TASK" for row in rows)
+    return {
+        "cluster": {
+            "summary": {
+                name: {"func_or_class_name": name, "type": types[name], "state_counts": counts}
+                for name, counts in _counts(rows, "name")
+            },
+            "total_tasks": len(rows) - calls,
+            "total_actor_tasks": calls,
+            "total_actor_scheduled": len(_rows("actors", address)),
+            "summary_by": "func_name",
+        }
+    }
 
 
 def summarize_objects(address: str | None = None, timeout: float = 30) -> dict[str, Any]:
-    """Return how many objects there are and how many bytes they hold."""
+    """Return how many objects the store has and how large they are, in Ray's shape: under ``"cluster"``.
+
+    Call sites are not recorded, so everything is summed up under ``"disabled"``.
+    """
     rows = _rows("objects", address)
-    return {"total_objects": len(rows), "total_size_bytes": sum(int(row.get("object_size", 0)) for row in rows)}
+    totals = {"total_objects": len(rows), "total_size_mb": sum(row.object_size for row in rows) / 1024**2}
+    return {
+        "cluster": {
+            "summary": {"disabled": totals} if rows else {},
+            **totals,
+            "callsite_enabled": False,
+            "summary_by": "callsite",
+        }
+    }
+
+
+def _get(what: str, column: str, wanted: str, address: str | None) -> StateRow | None:
+    return next(iter(_list(what, address, [(column, "=", wanted)], 1)), None)
 
 
 def _list(what: str, address: str | None, filters: Sequence[Filter] | None, limit: int) -> list[StateRow]:
@@ -180,8 +271,10 @@ def _passes(row: StateRow, test: Filter) -> bool:
     return (str(row[key]).lower() == str(value).lower()) == (operator == "=")
 
 
-def _summary(rows: Iterable[StateRow], by: str, **totals: int) -> dict[str, Any]:
+def _counts(rows: Iterable[StateRow], by: str) -> Iterable[tuple[str, dict[str, int]]]:
+    """Yield, for each value in the column ``by``, how many rows are in each state."""
     groups: dict[str, Counter[str]] = {}
     for row in rows:
-        groups.setdefault(str(row.get(by, "")), Counter())[str(row.get("state", ""))] += 1
-    return {"summary": {name: {"state_counts": dict(counts)} for name, counts in groups.items()}, **totals}
+        groups.setdefault(row[by], Counter())[row["state"]] += 1
+    for name, counts in groups.items():
+        yield name, dict(counts)

@@ -1,32 +1,36 @@
 """A worker that has become an actor: one instance, and one of three ways to run its methods.
 
 * *ordered*: on the main thread, one at a time, in the order they came (the executor's main loop);
-* *threaded* (``max_concurrency > 1`` or concurrency groups): one thread pool per group;
+* *threaded* (``max_concurrency > 1`` or concurrency groups): one thread pool per group; the default group is the main
+  thread where only groups are given;
 * *asyncio* (the class has an ``async def`` method): see :mod:`core.worker.async_actor`.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import ctypes
 import inspect
 import os
+import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from core import exceptions, ids, refs, remote_errors
+from core import current, exceptions, ids, refs, remote_errors
 from core.protocol import from_node, peer, to_node
 from core.runtime.actor_client import ExecutorOptions, InitArguments
 from core.runtime.connection import Connection
+from core.runtime.waiting import EventWaiter
 from core.serialization import loads
 from core.specs import RESOURCE_UNIT
+from core.worker import interruptible
 from core.worker import running as running_module
 from core.worker.running import ActorExit, Running
 
 if TYPE_CHECKING:
+    from core.engine.base import Engine
     from core.runtime.runtime import Runtime
     from core.worker.executor import Executor
 
@@ -47,6 +51,9 @@ class ActorHost:
         self._groups = dict(options.concurrency_groups)
         self._group_of: dict[str, str] = {}
         self._threaded = not options.is_async and (options.max_concurrency > 1 or bool(self._groups))
+        if self._threaded and current.engine is not None:
+            current.set_engine(cast("Engine", interruptible.Shielded(current.engine)))
+        self._main = threading.get_ident()
         #: a pool per group
         self._pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
         #: calls that wait for a thread
@@ -167,7 +174,11 @@ class ActorHost:
         """Start a call unless the main loop is to run it (under the lock)."""
         if not self._threaded:
             return False
-        pool = self._pool(self._group(call))
+        group = self._group(call)
+        if not group and self._options.max_concurrency <= 1:
+            # As in Ray: beside named groups, a default group of one thread is the main thread.
+            return False
+        pool = self._pool(group)
         future = pool.submit(self._run_in_thread, connection, call)
         self._queued[call.task] = (future, connection, call)
         return True
@@ -190,15 +201,11 @@ class ActorHost:
         try:
             method = self.method(call.method)
             args, kwargs = executor.outcomes.arguments(call.task, call.args, call.extra)
-            running.in_user_code = True
-            if running.cancelled:
-                raise KeyboardInterrupt  # noqa: TRY301 - cancelled before there was user code to interrupt
-            value = method(*args, **kwargs)
+            value = interruptible.call(running, method, args, kwargs)
             del args, kwargs
             if call.extra is not None and call.extra.returns < 0:
-                executor.producers.run(running, value)
+                executor.producers.run(running, interruptible.Items(running, value))
             else:
-                running.in_user_code = False
                 if running.cancelled:
                     raise KeyboardInterrupt  # noqa: TRY301 - one place decides what the caller gets
                 executor.outcomes.send_value(running, value, int((time.perf_counter() - started) * 1e6))
@@ -209,7 +216,6 @@ class ActorHost:
         except SystemExit as request:
             executor.system_exit(request)
         except BaseException as error:  # noqa: BLE001 - user code raises what it likes
-            running.in_user_code = False
             executor.fail(running, error, int((time.perf_counter() - started) * 1e6))
         finally:
             executor.active.pop(call.task, None)
@@ -228,11 +234,26 @@ class ActorHost:
         return True
 
     def interrupt_thread(self, running: Running) -> None:
-        """Raise KeyboardInterrupt in a pool thread that runs a cancelled call, at its next bytecode."""
-        if running.in_user_code and running.thread:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(running.thread), ctypes.py_object(KeyboardInterrupt)
-            )
+        """Raise KeyboardInterrupt in the user code of a cancelled call that a pool thread runs (under the lock)."""
+        interruptible.interrupt(running, self._rt.reactor)
+
+    def blocking(self, waiter: EventWaiter) -> bool:
+        """A call is going to wait; return whether :meth:`resumed` must follow."""
+        running = running_module.current.get()
+        if not self._threaded or running is None or running.thread == self._main:
+            return False
+        interruptible.start_waiting(running, waiter, self._rt.reactor)
+        return True
+
+    def resumed(self) -> None:
+        """The call waits no more.
+
+        Raises:
+            KeyboardInterrupt: because it was cancelled.
+        """
+        running = running_module.current.get()
+        assert running is not None, "see blocking()"
+        interruptible.end_waiting(running, self._rt.reactor)
 
     def cancel_coroutine(self, running: Running) -> None:
         """Cancel an async call (any thread): there are none here."""
@@ -251,11 +272,11 @@ class ActorHost:
     def _take_queued(self) -> None:
         executor = self._executor
         with self._rt.lock:
-            queued, executor.queue = list(executor.queue), type(executor.queue)()
+            # In place: the main loop has its own name for the queue.
+            queued = list(executor.queue)
+            executor.queue.clear()
             for connection, message in queued:
-                if type(message) is peer.Call:
-                    self.takes(connection, message)
-                else:
+                if type(message) is not peer.Call or not self.takes(connection, message):
                     executor.queue.append((connection, message))
 
     def finish(self) -> None:

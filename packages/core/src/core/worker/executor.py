@@ -241,10 +241,11 @@ class Executor(Inbox):
                     facts["capture_child_tasks"] = extra.capture_child_tasks
         return facts
 
-    def running_since(self) -> list[tuple[bytes, float]]:
+    def running_since(self) -> list[tuple[bytes, int]]:
         """``Inbox.running_since``."""
         to_wall = time.time() - time.monotonic()
-        return [(task, running.started + to_wall) for task, running in list(self.active.items()) if running.started]
+        active = list(self.active.items())
+        return [(task, round((running.started + to_wall) * 1000)) for task, running in active if running.started]
 
     # -- waiting inside a task --------------------------------------------------------------------------------------
 
@@ -255,10 +256,12 @@ class Executor(Inbox):
             return b"", 1
         return running.task, running.depth
 
-    def blocking(self) -> bool:
+    def blocking(self, waiter: EventWaiter) -> bool:
         """``Inbox.blocking``: lend the CPU share, hand back what waits behind the blocked task."""
+        if self.actor is not None:
+            return self.actor.blocking(waiter)
         running = self.running
-        if running is None or self.actor is not None or self._told_blocked or threading.get_ident() != self._main:
+        if running is None or self._told_blocked or threading.get_ident() != self._main:
             return False
         self._told_blocked = True
         with self._rt.lock:
@@ -269,6 +272,9 @@ class Executor(Inbox):
 
     def resumed(self) -> None:
         """``Inbox.resumed``."""
+        if self.actor is not None:
+            self.actor.resumed()
+            return
         self._told_blocked = False
         running = self.running
         with self._rt.lock:
