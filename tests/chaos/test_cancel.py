@@ -376,8 +376,8 @@ def tree(depth: int, tally: Tally) -> None:
 
 def test_recursion_reaches_grandchildren(tally: Tally) -> None:
     ref = tree.remote(2, tally)
-    # Two leaves run at a time; the other two wait for a CPU.
-    wait_until(lambda: tally.lines().count("started") >= 5)
+    # Two leaves run at a time. Deeper tasks go first, so the leaves of one branch may come before the other branch.
+    wait_until(lambda: tally.lines().count("started") >= 4)
     core.cancel(ref, recursive=True)
     assert_cancelled(ref)
     wait_until(lambda: tally.lines().count("ended") == tally.lines().count("started"), what="all of the tree to end")
