@@ -1,3 +1,108 @@
-"""A sweep from settings to results: the session, the place, the plan, the backend, the controller."""
+"""A sweep from settings to results: the place, the plan, the session, the backend, the controller."""
 
 from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tune.api import saved_settings
+from tune.api.default_callbacks import SettingsFile, all_callbacks
+from tune.api.earlier import Earlier, earlier_run
+from tune.api.location import Location, locate
+from tune.api.planning import make_plan
+from tune.api.results.analysis import ExperimentAnalysis
+from tune.api.session import ensure_session
+from tune.api.settings import Settings
+from tune.api.wrappers import shipped
+from tune.controller.loop import run_sweep
+from tune.controller.outcome import EndReason, SweepOutcome
+from tune.controller.plan import SweepPlan
+from tune.errors import TrialFailedError
+
+if TYPE_CHECKING:
+    from tune.backend.base import TrialBackend
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sweep that was run."""
+
+    settings: Settings
+    location: Location
+    outcome: SweepOutcome
+
+    def analysis(self, *, raise_on_failed_trial: bool) -> ExperimentAnalysis:
+        """Return what came out.
+
+        Raises:
+            TrialFailedError: trials failed, and the caller wants to know.
+            BaseException: what ended the sweep: a `CallbackError`, or the trial's own for ``fail_fast="raise"``.
+        """
+        if self.outcome.error is not None:
+            raise self.outcome.error
+        if raise_on_failed_trial and self.outcome.failed and self.outcome.ended is not EndReason.INTERRUPTED:
+            raise _failure_of(self.outcome)
+        return ExperimentAnalysis(
+            self.location.storage.url,
+            storage_filesystem=self.location.storage.storage.filesystem,
+            trials=self.outcome.trials,
+            constraints=self.settings.tune.constraints,
+        )
+
+
+def _failure_of(outcome: SweepOutcome) -> TrialFailedError:
+    lines = [f"{len(outcome.failed)} of {len(outcome.trials)} trials failed:"]
+    for trial in outcome.failed[:10]:
+        error = trial.error
+        lines.append(f"  {trial}: {trial.status}" + (f": {error.error_type}: {error.message}" if error else ""))
+    if len(outcome.failed) > 10:
+        lines.append(f"  ... and {len(outcome.failed) - 10} more")
+    lines.append(
+        f"The results of all are in {outcome.directory}; pass raise_on_failed_trial=False to get them returned, "
+        "resume='AUTO+ERRORED' to try the failed ones again."
+    )
+    return TrialFailedError("\n".join(lines), tuple(trial.trial_id for trial in outcome.failed))
+
+
+def execute(settings: Settings, location: Location | None = None) -> Finished:
+    """Run a sweep.
+
+    Args:
+        settings: what the caller said.
+        location: where the experiment is, if that is known already.
+    """
+    location = location or locate(settings)
+    earlier = None if settings.resume is None else earlier_run(location.directory)
+    plan = make_plan(settings, location, earlier, all_callbacks(settings))
+    _save_settings(settings, plan, earlier)
+    with location.storage, _backend(settings, location, plan) as backend:
+        outcome = run_sweep(plan, backend)
+    return Finished(settings, location, outcome)
+
+
+def _save_settings(settings: Settings, plan: SweepPlan, earlier: Earlier | None) -> None:
+    saved = dataclasses.replace(settings, tune=dataclasses.replace(settings.tune, num_samples=plan.num_samples))
+    packed = saved_settings.pack(saved)
+    if earlier is None:
+        saved_settings.write_packed(packed, plan.directory)
+    else:
+        plan.callbacks = [SettingsFile(packed, plan.directory), *plan.callbacks]
+
+
+@contextlib.contextmanager
+def _backend(settings: Settings, location: Location, plan: SweepPlan) -> Iterator[TrialBackend]:
+    if settings.backend is not None:
+        yield settings.backend
+        return
+    ensure_session(settings.caller)
+    # here: what runs trials in processes is not needed by those who look at results
+    from tune.backend.core_backend import CoreBackend  # noqa: PLC0415
+
+    backend = CoreBackend(shipped(settings.trainable), location.storage, reuse_actors=settings.tune.reuse_actors)
+    try:
+        yield backend
+    finally:
+        backend.close()

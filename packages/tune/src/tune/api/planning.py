@@ -11,6 +11,7 @@ import cloudpickle
 
 from tune.api import environment
 from tune.api.directory_names import trial_dirname
+from tune.api.earlier import Earlier
 from tune.api.location import Location
 from tune.api.resources import resource_request
 from tune.api.settings import Settings
@@ -26,16 +27,6 @@ from tune.trial import Config, ResourceRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-@dataclasses.dataclass(frozen=True)
-class Earlier:
-    """What a resumed experiment was before."""
-
-    #: samples asked for; -1 without end
-    num_samples: int
-    #: the space, pickled; None if not known
-    space: bytes | None
 
 
 def make_plan(
@@ -63,7 +54,7 @@ def make_plan(
     return SweepPlan(
         name=location.name,
         directory=location.directory,
-        storage=location.storage,
+        storage=location.storage.url,
         space=settings.space,
         metric=_plain(tune.metric),
         mode=_plain(tune.mode),

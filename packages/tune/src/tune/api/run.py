@@ -144,7 +144,7 @@ def run(
     arguments = dict(locals())  # the first statement: here they are the arguments and nothing else
     refuse_deprecated(arguments)
     flag("raise_on_failed_trial", arguments.pop("raise_on_failed_trial"))
-    trainable = arguments.pop("run_or_experiment")
+    trainable: Any = arguments.pop("run_or_experiment")
     if isinstance(trainable, Experiment):
         trainable, arguments = trainable.run, {**arguments, **trainable.spec}
     finished = execute(settings_of("tune.run(...)", trainable, **arguments))

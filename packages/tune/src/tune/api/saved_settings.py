@@ -6,7 +6,6 @@ whoever restores the sweep is told to pass it again; it must not keep the sweep 
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import pickle
@@ -23,6 +22,10 @@ from tune.errors import ExperimentNotFoundError, TuneError
 FILE_NAME = "tuner.pkl"
 _FORMAT = 1
 logger = logging.getLogger("tune")
+
+#: fields of the configuration records that are parts of their own
+_LIVE_TUNE = ("search_alg", "scheduler", "constraints", "trial_name_creator", "trial_dirname_creator")
+_LIVE_RUN = ("stop", "callbacks", "progress_reporter", "storage_filesystem")
 
 #: part, how it is read off the settings
 _PARTS: dict[str, Callable[[Settings], Any]] = {
@@ -46,8 +49,6 @@ _PARTS: dict[str, Callable[[Settings], Any]] = {
         settings.restore,
     ),
 }
-_LIVE_TUNE = ("search_alg", "scheduler", "constraints", "trial_name_creator", "trial_dirname_creator")
-_LIVE_RUN = ("stop", "callbacks", "progress_reporter", "storage_filesystem")
 
 
 def _without(record: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -96,9 +97,7 @@ def read(directory: Path, caller: str, **given: Any) -> Settings:
     """
     if not exists(directory):
         raise ExperimentNotFoundError(f"{directory} has no {FILE_NAME}: it is not the directory of a tune experiment.")
-    version, parts = pickle.load(io.BytesIO((directory / FILE_NAME).read_bytes()))
-    if version != _FORMAT:
-        raise TuneError(f"{directory / FILE_NAME} was written by another version of tune (format {version}).")
+    parts = _unpack(directory)
     found = {part: _part(part, parts, given) for part in _PARTS}
     tune, run, resources, export_formats, restore = found.pop("rest")
     return Settings(
@@ -112,6 +111,23 @@ def read(directory: Path, caller: str, **given: Any) -> Settings:
         backend=found["backend"],
         caller=caller,
     )
+
+
+def packed_part(directory: Path, part: str) -> bytes | None:
+    """Return a part of an experiment's settings as it was pickled; None if there is none."""
+    return _unpack(directory).get(part) if exists(directory) else None
+
+
+def _unpack(directory: Path) -> dict[str, bytes]:
+    path = directory / FILE_NAME
+    try:
+        version, parts = pickle.loads(path.read_bytes())
+    except (pickle.UnpicklingError, ValueError, EOFError) as error:
+        raise TuneError(f"{path} cannot be read: {error}") from error
+    if version != _FORMAT:
+        raise TuneError(f"{path} was written by another version of tune (format {version}).")
+    found: dict[str, bytes] = parts
+    return found
 
 
 def _part(part: str, parts: dict[str, bytes], given: dict[str, Any]) -> Any:

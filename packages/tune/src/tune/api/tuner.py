@@ -152,7 +152,12 @@ class Tuner:
         """
         if self._location is None:
             raise TuneError("there are no results yet: call fit() first, or Tuner.restore(path) for an earlier run.")
-        return ResultGrid(ExperimentAnalysis(self._location.storage or self._location.directory))
+        filesystem = self._location.storage.storage.filesystem
+        return ResultGrid(
+            ExperimentAnalysis(
+                self._location.storage.url, storage_filesystem=filesystem, constraints=self._settings.tune.constraints
+            )
+        )
 
 
 def _same_place(run: RunConfig, location: Location) -> RunConfig:

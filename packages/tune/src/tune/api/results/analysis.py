@@ -22,6 +22,8 @@ from tune.trial import Result as Metrics
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tune.search.objectives import Constraints
+
 logger = logging.getLogger("tune")
 
 
@@ -37,6 +39,7 @@ class ExperimentAnalysis:
         trials: the trials, if they are at hand.
         default_metric: the metric to judge by; None takes the sweep's.
         default_mode: ``"min"`` or ``"max"``; None takes the sweep's.
+        constraints: as in ``tune.run``: trials whose last results do not keep them are never the best. Ours.
 
     Raises:
         ExperimentNotFoundError: there is no experiment in the directory.
@@ -51,6 +54,7 @@ class ExperimentAnalysis:
         trials: Sequence[Trial] | None = None,
         default_metric: str | None = None,
         default_mode: str | None = None,
+        constraints: Constraints | None = None,
     ) -> None:
         if default_mode is not None:
             one_of("default_mode", default_mode, ("min", "max"))
@@ -59,12 +63,28 @@ class ExperimentAnalysis:
         self.trials: list[Trial] = list(self._experiment.trials)
         self.default_metric = default_metric or _single(self._experiment.metric)
         self.default_mode = default_mode or _single(self._experiment.mode)
+        self._constraints = constraints
         self._scores: dict[tuple[str, str, str], dict[str, float | None]] = {}
 
     @property
     def experiment_path(self) -> str:
         """Directory or URL of the experiment in the storage."""
         return self._experiment.storage
+
+    @property
+    def metric(self) -> str | list[str] | None:
+        """What the sweep optimized; a list for several objectives."""
+        return self._experiment.metric
+
+    @property
+    def mode(self) -> str | list[str] | None:
+        """``"min"`` or ``"max"``; a list for several objectives."""
+        return self._experiment.mode
+
+    @property
+    def state(self) -> str:
+        """``running``, why the sweep ended, as ``complete``, or ``interrupted``."""
+        return self._experiment.state
 
     # -- the best, by the sweep's metric and mode
 
@@ -218,7 +238,7 @@ class ExperimentAnalysis:
         best_score = math.nan
         for trial in self.trials:
             found = self._trial_scores(metric, mode, scope)[trial.trial_id]
-            if found is None or (filter_nan_and_inf and not math.isfinite(found)):
+            if found is None or (filter_nan_and_inf and not math.isfinite(found)) or not self._feasible(trial):
                 continue
             if best is None or better(found, best_score, mode):
                 best, best_score = trial, found
@@ -293,6 +313,15 @@ class ExperimentAnalysis:
         if scope == "last":  # what the trial itself keeps
             return [trial.last_result] if trial.last_result else []
         return self._experiment.history(trial)
+
+    def _feasible(self, trial: Trial) -> bool:
+        if self._constraints is None:
+            return True
+        # here: it brings numpy, which `import tune` does without
+        from tune.search.objectives import violations  # noqa: PLC0415
+
+        broken = violations(self._constraints, trial.last_result)
+        return broken is not None and all(amount <= 0 for amount in broken.values())
 
     def _objective(self, metric: str | None, mode: str | None) -> tuple[str, str]:
         metric = metric or self.default_metric
