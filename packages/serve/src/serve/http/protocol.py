@@ -18,6 +18,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from serve.http.corked import CorkedTransport
 from serve.http.limits import Refused, RequestLimits
 
 #: RFC 3986 host and port, without user information
@@ -60,7 +61,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin, and wait for a first request."""
-        super().connection_made(transport)
+        super().connection_made(CorkedTransport(transport, self.loop))
         self._deadline = self.loop.call_later(self._limits.idle_timeout_s, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
