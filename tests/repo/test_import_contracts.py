@@ -35,6 +35,7 @@ OFFENCES = [
     ("tune-face", "tune/backend/offence.py", "from core import api"),
     ("tune-pure", "tune/schedulers/offence.py", "import time"),
     ("tune-pure", "tune/schedulers/offence.py", "import core"),
+    ("tune-pure", "tune/controller/machine.py", "import asyncio"),
 ]
 
 

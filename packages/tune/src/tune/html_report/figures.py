@@ -143,7 +143,7 @@ def parallel(sweep: Sweep, order: Sequence[str]) -> Figure | None:
         "reversescale": sweep.modes[0] == "min",
         "showscale": False,
     }
-    trace = {"type": "parcoords", "dimensions": axes, "line": line, "labelfont": {"size": 13}}
+    trace: dict[str, Any] = {"type": "parcoords", "dimensions": axes, "line": line, "labelfont": {"size": 13}}
     if len(axes) > 7:
         trace["labelangle"] = -14
     return {"data": [trace], "layout": {"height": 430, "margin": {"l": 70, "r": 60, "t": 80, "b": 24}}}
