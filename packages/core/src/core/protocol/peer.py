@@ -175,10 +175,14 @@ class Borrow(Struct, array_like=True, tag=14):
 
 
 class Borrowed(Struct, array_like=True, tag=15):
-    """Answer to ``Borrow``; ``unknown`` are no longer (or never were) owned here."""
+    """Answer to ``Borrow``; ``unknown`` are no longer (or never were) owned here.
+
+    ``stored`` are those that are in the store already, with their sizes: for them no ``Fetch`` is needed.
+    """
 
     number: int
     unknown: list[bytes]
+    stored: list[tuple[bytes, int]] = []
 
 
 class Release(Struct, array_like=True, tag=16):

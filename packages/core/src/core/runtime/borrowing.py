@@ -24,13 +24,21 @@ class Borrowing:
 
     Args:
         send: queues a message to the process at an address; returns False if that process is known to be dead.
+        unsent: tells whether a message is the last one queued for an address, and not sent yet.
         unknown: called with ids that their owner does not know (any more), or whose owner is dead.
     """
 
-    def __init__(self, send: Callable[[bytes, Any], bool], unknown: Callable[[list[bytes]], None]) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes, Any], bool],
+        unsent: Callable[[bytes, Any], bool],
+        unknown: Callable[[list[bytes]], None],
+    ) -> None:
         self._send = send
+        self._unsent = unsent
         self._unknown = unknown
         self._number = 0
+        self._latest: peer.Borrow | None = None
         #: unanswered ``Borrow`` numbers and whom they went to
         self._unanswered: dict[int, bytes] = {}
         self._to_release: dict[bytes, list[bytes]] = {}
@@ -45,8 +53,13 @@ class Borrowing:
             # Released and taken again before the release went out: the owner still counts us.
             waiting.remove(identifier)
             return
+        latest = self._latest
+        if latest is not None and ids.owner_of(latest.objects[0]) == owner and self._unsent(owner, latest):
+            latest.objects.append(identifier)
+            return
         self._number += 1
-        if self._send(owner, peer.Borrow(self._number, [identifier])):
+        self._latest = peer.Borrow(self._number, [identifier])
+        if self._send(owner, self._latest):
             self._unanswered[self._number] = owner
         else:
             self._unknown([identifier])

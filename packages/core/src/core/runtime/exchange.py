@@ -75,8 +75,25 @@ class Exchange:
                 self._rt.settling.fulfil(connection, message.object_id, entry, message.value)
 
     def borrow(self, connection: Connection, message: peer.Borrow) -> None:
-        unknown = [key for key in message.objects if not self._rt.table.borrow(key, connection.address)]
-        self._rt.send(connection, peer.Borrowed(message.number, unknown))
+        unknown: list[bytes] = []
+        stored: list[tuple[bytes, int]] = []
+        for object_id in message.objects:
+            if not self._rt.table.borrow(object_id, connection.address):
+                unknown.append(object_id)
+                continue
+            entry = self._rt.table.entries[object_id]
+            if entry.state == STORED and not entry.contained:
+                stored.append((object_id, entry.size))
+        if stored:
+            self.announce()
+        self._rt.send(connection, peer.Borrowed(message.number, unknown, stored))
+
+    def borrowed(self, connection: Connection, message: peer.Borrowed) -> None:
+        for object_id, size in message.stored:
+            entry = self._rt.table.entries.get(object_id)
+            if entry is not None and entry.state == PENDING:
+                self._rt.settling.fulfil(connection, object_id, entry, peer.Value("s", b"", size))
+        self._rt.borrowing.answered(message)
 
     def release(self, connection: Connection, message: peer.Release) -> None:
         for object_id in message.objects:

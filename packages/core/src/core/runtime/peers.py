@@ -99,6 +99,11 @@ class Peers:
         self._rt.reactor.queued()
         return True
 
+    def unsent(self, address: bytes, message: Any) -> bool:
+        """Tell whether a message is the last of those queued for a process, so that it may still be added to."""
+        connection = self._connections.get(address)
+        return connection is not None and bool(connection.out) and connection.out[-1] is message
+
     def accept(self) -> None:
         """Take in everybody who dials and belongs to this user."""
         while True:

@@ -88,7 +88,7 @@ class Runtime:
         self.exchange = Exchange(self)
         self.table = ObjectTable(self.address, self.exchange.freed, self.exchange.forgotten)
         self.peers = Peers(self)
-        self.borrowing = Borrowing(self.peers.send, self.exchange.unknown_objects)
+        self.borrowing = Borrowing(self.peers.send, self.peers.unsent, self.exchange.unknown_objects)
         self.waits: list[WaitWaiter] = []
         self._requests: dict[int, ReplyWaiter] = {}
         #: messages to the node from threads that do not hold the lock
@@ -213,7 +213,7 @@ class Runtime:
             peer.Fetch: self.exchange.fetch,
             peer.Fetched: self.exchange.fetched,
             peer.Borrow: self.exchange.borrow,
-            peer.Borrowed: lambda connection, message: self.borrowing.answered(message),
+            peer.Borrowed: self.exchange.borrowed,
             peer.Release: self.exchange.release,
             peer.ContainedTaken: self.settling.contained_taken,
             peer.DefineFunction: inbox,
