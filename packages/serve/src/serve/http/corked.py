@@ -1,7 +1,7 @@
 """A transport that sends what is written within one turn of the event loop in one piece.
 
-uvicorn writes an answer's head and its body one after the other, and uvloop sends each at once: two system calls and two
-packets where one would do. On a loopback connection a system call is a third of the cost of a small answer.
+uvicorn writes an answer's head and its body one after the other, and uvloop sends each at once: two system calls and
+two packets where one would do. On a loopback connection a system call is a third of the cost of a small answer.
 """
 
 from __future__ import annotations

@@ -1,0 +1,217 @@
+"""The options of deployments and of Serve itself, checked where they are given. Ray Serve's names.
+
+One set of models serves the decorator, ``.options()`` and the config file (`serve.schema`), so an option means the same
+everywhere, and a wrong one is refused with the same words.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+#: Ray's default of 5 leaves nine tenths of an asynchronous replica's throughput unused
+DEFAULT_MAX_ONGOING_REQUESTS = 100
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Checked(BaseModel):
+    """Base of all options: unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=False, arbitrary_types_allowed=True)
+
+    @classmethod
+    def of(cls, where: str, options: dict[str, Any]) -> Self:
+        """Check options given at a call.
+
+        Args:
+            where: the call, for the message: ``@serve.deployment``.
+            options: names to values.
+
+        Raises:
+            ValueError: one line per wrong option: which, what is wrong with it, and what was given.
+        """
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            lines = [_line(problem, cls) for problem in error.errors(include_url=False)]
+            raise ValueError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _line(problem: Any, model: type[BaseModel]) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(sorted(model.model_fields))
+        return f"unknown option {path!r}; expected one of {known}"
+    given = f", not {problem['input']!r}" if path else ""
+    return f"{path or 'the options'}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}"
+
+
+class AutoscalingConfig(Checked):
+    """How the number of replicas follows the load (``autoscaling_config=``).
+
+    The wanted number is what brings each replica to `target_ongoing_requests`; it is held for a delay before it is
+    acted upon, so that a short spike starts nothing.
+    """
+
+    #: never fewer; 0 scales to zero when nothing comes
+    min_replicas: Annotated[int, Field(ge=0)] = 1
+    #: never more
+    max_replicas: Annotated[int, Field(ge=1)] = 1
+    #: at the start; None for `min_replicas`
+    initial_replicas: Annotated[int, Field(ge=0)] | None = None
+    #: requests that one replica should have at a time, those in line included
+    target_ongoing_requests: Annotated[float, Field(gt=0)] = 2.0
+    #: seconds over which requests are averaged
+    look_back_period_s: Seconds = 10.0
+    #: seconds that more replicas must have been wanted for. Ray: 30
+    upscale_delay_s: Annotated[float, Field(ge=0)] = 3.0
+    #: seconds that fewer replicas must have been wanted for. Ray: 600
+    downscale_delay_s: Annotated[float, Field(ge=0)] = 60.0
+    #: seconds without a request before the last replica goes; None for `downscale_delay_s`
+    downscale_to_zero_delay_s: Annotated[float, Field(ge=0)] | None = None
+    #: of the wanted change, how much is made at once
+    upscaling_factor: Annotated[float, Field(gt=0)] = 1.0
+    #: of the wanted change, how much is made at once
+    downscaling_factor: Annotated[float, Field(gt=0)] = 1.0
+    #: ``module:function`` or a function of the measured load that returns the wanted number; None for the above
+    policy: Any = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
+        initial = self.initial_replicas
+        if initial is not None and not self.min_replicas <= initial <= self.max_replicas:
+            raise ValueError(f"initial_replicas ({initial}) is not between min_replicas and max_replicas")
+        return self
+
+
+class LoggingConfig(Checked):
+    """How replicas and proxies log (``logging_config=``)."""
+
+    #: ``TEXT`` for people, ``JSON`` for collectors: one object a line
+    encoding: Literal["TEXT", "JSON"] = "TEXT"
+    log_level: int | str = "INFO"
+    #: directory of the log files; None writes to the standard error
+    logs_dir: str | None = None
+    #: one line for each request
+    enable_access_log: bool = True
+    additional_log_standard_attrs: list[str] = Field(default_factory=list)
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: int | str) -> int | str:
+        levels = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
+        if isinstance(level, str) and level.upper() not in levels:
+            raise ValueError(f"expected one of {', '.join(levels)} or a number")
+        return level.upper() if isinstance(level, str) else level
+
+
+class BackpressureConfig(Checked):
+    """What a client is told when the queue is full (``backpressure_config=``)."""
+
+    status_code: Literal[429, 503] = 503
+    #: seconds named in ``Retry-After``
+    retry_after_s: Seconds = 1.0
+
+
+class ReplicaOptions(Checked):
+    """What each replica needs (``ray_actor_options=``). Replicas reserve no CPU unless they ask; Ray's reserve one."""
+
+    num_cpus: Annotated[float, Field(ge=0)] = 0.0
+    num_gpus: Annotated[float, Field(ge=0)] = 0.0
+    #: bytes
+    memory: Annotated[float, Field(ge=0)] | None = None
+    resources: dict[str, float] = Field(default_factory=dict)
+    runtime_env: dict[str, Any] = Field(default_factory=dict)
+    accelerator_type: str | None = None
+
+
+class DeploymentConfig(Checked):
+    """The options of ``@serve.deployment``, of ``.options()`` and of a deployment in a config file."""
+
+    num_replicas: Annotated[int, Field(ge=0)] | Literal["auto"] | None = None
+    #: requests a replica works on at a time
+    max_ongoing_requests: Annotated[int, Field(ge=1)] = DEFAULT_MAX_ONGOING_REQUESTS
+    #: requests that may wait in each proxy and handle; -1 for any number
+    max_queued_requests: Annotated[int, Field(ge=-1)] = -1
+    #: passed to ``reconfigure`` at the start and whenever it changes, without a restart
+    user_config: Any = None
+    autoscaling_config: AutoscalingConfig | None = None
+    #: seconds between two checks of a replica's health
+    health_check_period_s: Seconds = 10.0
+    #: seconds that one check may take; three failures in a row replace the replica
+    health_check_timeout_s: Seconds = 30.0
+    #: seconds between two looks at whether a stopping replica has finished its requests
+    graceful_shutdown_wait_loop_s: Annotated[float, Field(ge=0)] = 2.0
+    #: seconds after which a stopping replica is ended anyway
+    graceful_shutdown_timeout_s: Annotated[float, Field(ge=0)] = 20.0
+    #: attempts to start a replica before the deployment counts as failed
+    max_constructor_retry_count: Annotated[int, Field(ge=1)] = 3
+    ray_actor_options: ReplicaOptions = Field(default_factory=ReplicaOptions)
+    logging_config: LoggingConfig = Field(default_factory=LoggingConfig)
+    backpressure_config: BackpressureConfig = Field(default_factory=BackpressureConfig)
+    #: seconds a request may take; None for the proxy's own limit
+    request_timeout_s: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _one_count(self) -> Self:
+        if self.num_replicas == "auto":
+            given = self.autoscaling_config
+            explicit = given.model_fields_set if given is not None else set()
+            base = {"max_replicas": 100, **(given.model_dump(include=explicit) if given is not None else {})}
+            self.autoscaling_config = AutoscalingConfig.model_validate(base)
+        elif self.num_replicas is not None and self.autoscaling_config is not None:
+            raise ValueError(
+                'num_replicas is a number, so autoscaling_config has no effect; leave one out or say "auto"'
+            )
+        return self
+
+    @property
+    def initial_replicas(self) -> int:
+        """How many replicas a new deployment starts with."""
+        scaling = self.autoscaling_config
+        if scaling is not None:
+            return scaling.initial_replicas if scaling.initial_replicas is not None else scaling.min_replicas
+        return 1 if self.num_replicas is None else int(self.num_replicas)
+
+    def restart_part(self) -> dict[str, Any]:
+        """Return the options whose change needs new replicas; all others are applied to those that run."""
+        return self.model_dump(mode="json", include={"ray_actor_options"})
+
+
+class HTTPOptions(Checked):
+    """Where and how HTTP is served (``http_options=``)."""
+
+    host: str = "127.0.0.1"
+    #: 0 for a free port
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    #: prefix that a proxy in front of ours has taken off
+    root_path: str = ""
+    request_timeout_s: Seconds | None = None
+    keep_alive_timeout_s: Seconds = 90.0
+    #: proxy processes that share the port; 0 lets replicas accept themselves wherever one deployment is all there is
+    num_proxies: Annotated[int, Field(ge=0)] = 1
+    ssl_keyfile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile_password: str | None = None
+    ssl_ca_certs: str | None = None
+    #: bytes of a request's body; None for any number
+    max_body_bytes: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _whole_pair(self) -> Self:
+        if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
+            raise ValueError("TLS needs both ssl_keyfile and ssl_certfile")
+        return self
+
+
+class GRPCOptions(Checked):
+    """Where and how gRPC is served (``grpc_options=``)."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 9000
+    #: import paths of the generated ``add_...Servicer_to_server`` functions
+    grpc_servicer_functions: list[str] = Field(default_factory=list)
+    request_timeout_s: Seconds | None = None
