@@ -1,14 +1,14 @@
 """The machine that owns the trials of a sweep.
 
 Theory of operation. Inputs go in: a driver's beginning, events of trials, ticks of the clock, an interruption.
-Instructions come out: start this trial, tell that one to pause, call a callback, finish. The machine does no I/O, knows
-no time but what the inputs say, and draws no lots. Those who decide (searcher, scheduler, stopper) are asked through
-`Advice`, which records what they say. So inputs and answers are all there is to a sweep: they are its journal, and a
-new machine that is given them again is in the same state.
+Instructions come out: start this trial, tell that one to pause, call a callback, finish. The machine does no I/O,
+knows no time but what the inputs say, and draws no lots. Those who decide (searcher, scheduler, stopper) are asked
+through `Advice`, which records what they say. So inputs and answers are all there is to a sweep: they are its journal,
+and a new machine that is given them again is in the same state.
 
 An input is handled in steps. A result, or the end of an attempt, is one step; after each the scheduler may direct
-paused trials, and free places are given away. With ``rules.ordered`` the steps are not taken as events arrive but in virtual
-order (`tune.controller.virtual_order`).
+paused trials, and free places are given away. With ``rules.ordered`` the steps are not taken as events arrive but in
+virtual order (`tune.controller.virtual_order`).
 
 What comes of a trial a second time, because it went back to a checkpoint after a death, is recognised by its iteration
 and left out: nobody sees a result twice.
@@ -132,6 +132,11 @@ class Machine:
         """Return what is to go into the journal, with the index of the trial each is about."""
         records, self._desk.records = self._desk.records, []
         return records
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs that events may come of."""
+        return len(self._desk.places) > 0
 
     def next_deadline(self) -> float | None:
         """Return when `tick` must be called at the latest, None if it does not matter."""

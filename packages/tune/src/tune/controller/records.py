@@ -4,12 +4,15 @@ Inputs are events of trials, the clock where it mattered, and the driver's start
 the scheduler and the stopper, where they asked for something. Everything else follows from these: the same machine,
 given the same inputs and answers, gets into the same state (`tune.controller.replay`).
 
+An input and its answers are one record of the journal: they are there together or not at all.
+
 Each answer carries the `moment` it was given at: how many steps the machine had done for the input. It is what keeps
 answers and questions together when the journal is replayed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -68,8 +71,8 @@ class Began(_Input, frozen=True, tag=0):
     scheduler_changed: bool = False
     #: configurations more than the earlier driver wanted
     extra_samples: int = 0
-    #: the changed space, pickled; None if it is as before
-    space: Any = None
+    #: the searcher was given another space
+    space_changed: bool = False
     format: int = FORMAT
 
 
@@ -186,28 +189,42 @@ Remark = Cut | Ended
 Record = Input | Answer | Remark
 
 INPUTS = (Began, Arrived, Ticked, Interrupted)
-REMARKS = (Cut, Ended)
+ANSWERS = (Created, Exhausted, Launched, Resumed, Infeasible, Decided, Directed, Stopped, StoppedAll, Closed)
 
-_DECODER = codec.decoder(Record)
+Round = list[Record]
 
-
-def encode(record: Record) -> bytes:
-    """Return a record as bytes. What MessagePack cannot hold at all is pickled whole."""
-    try:
-        return codec.ENCODER.encode(record)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return codec.ENCODER.encode(codec.pickled(record))
-
-
-def decode(data: bytes | memoryview) -> Record:
-    """Return the record of these bytes."""
-    if data[0] in _EXTENSIONS:
-        record: Record = _WHOLE.decode(data)
-    else:
-        record = _DECODER.decode(data)
-    return record
-
-
-#: first bytes of MessagePack extension values: a record that was pickled whole
+_DECODER = codec.decoder(Round)
+#: first bytes of MessagePack extension values: a round that was pickled whole
 _EXTENSIONS = frozenset({0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})
 _WHOLE = codec.decoder(Any)
+
+
+def encode(records: Round) -> bytes:
+    """Return an input with its answers as bytes. What MessagePack cannot hold at all is pickled whole."""
+    try:
+        return codec.ENCODER.encode(records)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return codec.ENCODER.encode(codec.pickled(records))
+
+
+def decode(data: bytes | memoryview) -> Round:
+    """Return the records of these bytes."""
+    records: Round = (_WHOLE if data[0] in _EXTENSIONS else _DECODER).decode(data)
+    return records
+
+
+def rounds(records: list[tuple[int, Record]]) -> Iterator[tuple[int, Round]]:
+    """Yield inputs with what belongs to each, and the index of the trial that it is all about, -1 if of several."""
+    group: Round = []
+    about = -1
+    for index, record in records:
+        if isinstance(record, INPUTS):
+            if group:
+                yield about, group
+            group, about = [record], index
+            continue
+        if isinstance(record, Cut) and index != about:
+            about = -1
+        group.append(record)
+    if group:
+        yield about, group

@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from tune.controller import records
 from tune.controller.advice import Advice
 from tune.controller.journal import Entry
 from tune.controller.machine import Machine
-from tune.controller.records import INPUTS, REMARKS, Answer, Input, Record
+from tune.controller.records import ANSWERS, INPUTS, Began
 
 logger = logging.getLogger("tune")
-
-
-def rounds(entries: Iterable[Entry]) -> Iterator[tuple[Input, list[Answer]]]:
-    """Yield the recorded inputs, each with the answers that were given for it.
-
-    A driver that died between writing an input and all of its answers cannot be: they are one write.
-    """
-    recorded: Input | None = None
-    answers: list[Answer] = []
-    for entry in entries:
-        record: Record = records.decode(entry.payload)
-        if isinstance(record, INPUTS):
-            if recorded is not None:
-                yield recorded, answers
-            recorded, answers = record, []
-        elif not isinstance(record, REMARKS):
-            answers.append(record)
-    if recorded is not None:
-        yield recorded, answers
 
 
 def replay(machine: Machine, advice: Advice, entries: Iterable[Entry]) -> None:
@@ -43,8 +24,13 @@ def replay(machine: Machine, advice: Advice, entries: Iterable[Entry]) -> None:
         entries: from the journal.
     """
     left = 0
-    for recorded, answers in rounds(entries):
-        advice.script = deque(answers)
+    for entry in entries:
+        recorded, *rest = records.decode(entry.payload)
+        if not isinstance(recorded, INPUTS):
+            continue
+        advice.script = deque(record for record in rest if isinstance(record, ANSWERS))
+        if isinstance(recorded, Began) and recorded.extra_samples and advice.searcher is not None:
+            advice.searcher.extend(recorded.extra_samples, None)
         machine.replay(recorded)
         left += len(advice.script)
     advice.script = None

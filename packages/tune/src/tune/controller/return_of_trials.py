@@ -43,7 +43,7 @@ class ReturnOfTrials:
         state.wanted = rules.total_samples
         if state.wanted is None and rules.num_samples >= 0:
             state.wanted = rules.num_samples
-        if began.extra_samples or began.space is not None:
+        if began.extra_samples or began.space_changed:
             state.exhausted = False
         state.exhausted = state.exhausted or (state.wanted is not None and len(state.trials) >= state.wanted)
 

@@ -83,5 +83,5 @@ def origin_of(owner: Trial, record: CheckpointRecord, iteration: int, time_total
         time_total_s: as above; None takes the checkpoint's.
     """
     if time_total_s is None:
-        time_total_s = float(record.metrics.get(TIME_TOTAL_S, owner.last_result.get(TIME_TOTAL_S, 0.0)))
+        time_total_s = record.metrics.get(TIME_TOTAL_S) or float(owner.last_result.get(TIME_TOTAL_S, 0.0))
     return Origin(owner.trial_id, owner.dirname, record.name, iteration, time_total_s)
