@@ -36,7 +36,7 @@ class Objectives(msgspec.Struct, frozen=True):
         metrics = (metric,) if isinstance(metric, str) else tuple(metric)
         modes = (mode or "max",) * len(metrics) if mode is None or isinstance(mode, str) else tuple(mode)
         if len(modes) != len(metrics):
-            raise ValueError(f"there are {len(metrics)} metrics {list(metrics)} and {len(modes)} modes {list(modes)}.")
+            raise ValueError(f"metrics {list(metrics)} need as many modes, got {list(modes)}.")
         for one in modes:
             if one not in {"min", "max"}:
                 raise ValueError(f"mode must be 'min' or 'max', got {one!r}.")
@@ -68,8 +68,8 @@ def check_constraints(constraints: Any) -> None:
         return
     if not isinstance(constraints, Mapping):
         raise TypeError(
-            f"constraints must be bounds by metric, {{'latency': 20}} or {{'latency': (None, 20)}}, or a function of the "
-            f"result whose values must not be above 0; got {constraints!r}."
+            f"constraints must be bounds by metric, {{'latency': 20}} or {{'latency': (None, 20)}}, or a function of "
+            f"the result whose values must not be above 0; got {constraints!r}."
         )
     for metric, bounds in constraints.items():
         pair = isinstance(bounds, tuple | list) and len(bounds) == 2

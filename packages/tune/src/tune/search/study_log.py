@@ -288,7 +288,10 @@ class StudyLog:
         ending = pending.ending
         if ending is not None:
             record["state"] = State.FAIL if ending.values is None else State.COMPLETE
-            record["values"] = ending.values
+            if ending.values is not None and len(ending.values) == 1:
+                record["value"] = ending.values[0]
+            else:
+                record["values"] = ending.values
             record["datetime_complete"] = _written(ending.time)
             record["user_attrs"].update(ending.user_attrs)
             if ending.constraints is not None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tune.space.define_by_run import Stepped
-from tune.space.domains import Categorical, Domain, Float, Integer, Normal, first_multiple, last_multiple, multiple
+from tune.space.domains import Categorical, Domain, Float, Integer, Normal, first_multiple, last_multiple
 from tune.space.search_space import SearchSpace, Space, as_space
 from tune.space.tree import PLAIN
 from tune.trial import Config
@@ -40,8 +40,7 @@ def describe(domain: Domain) -> tuple[str, dict[str, Any]] | None:
     if isinstance(domain, Float):
         if domain.q is None or domain.log:
             return "FloatDistribution", {"step": None, "low": domain.lower, "high": domain.upper, "log": domain.log}
-        low, high = first_multiple(domain.lower, domain.q), last_multiple(domain.upper, domain.q)
-        bounds = {"low": multiple(low, domain.q), "high": multiple(high, domain.q)}
+        bounds = {"low": domain.settle(domain.lower), "high": domain.settle(domain.upper)}
         return "FloatDistribution", {"step": domain.q, **bounds, "log": False}
     return None
 

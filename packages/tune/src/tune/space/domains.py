@@ -92,7 +92,7 @@ class Float(Domain, frozen=True):
         """Draw one value; every multiple of ``q`` is equally likely unless ``log``."""
         if self.q is not None and not self.log:
             first, last = first_multiple(self.lower, self.q), last_multiple(self.upper, self.q)
-            return multiple(int(rng.integers(first, last + 1)), self.q)
+            return self._within(multiple(int(rng.integers(first, last + 1)), self.q))
         low, high = (math.log(self.lower), math.log(self.upper)) if self.log else (self.lower, self.upper)
         drawn = low + (high - low) * float(rng.random())
         return self.settle(math.exp(drawn) if self.log else drawn)
@@ -100,9 +100,12 @@ class Float(Domain, frozen=True):
     def settle(self, value: float) -> float:
         """Return the permitted value nearest to this one."""
         if self.q is None:
-            return min(max(value, self.lower), self.upper)
+            return self._within(value)
         count = min(max(round(value / self.q), first_multiple(self.lower, self.q)), last_multiple(self.upper, self.q))
-        return multiple(count, self.q)
+        return self._within(multiple(count, self.q))
+
+    def _within(self, value: float) -> float:
+        return min(max(value, self.lower), self.upper)
 
     def is_valid(self, value: Any) -> bool:
         """Tell whether the value is a number within the bounds."""

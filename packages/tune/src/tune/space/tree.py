@@ -162,12 +162,13 @@ class Branch(Node):
         return self.option(build.ask(self.name, self.domain)).build(build)
 
     def match(self, value: Any, found: dict[str, Any], *, strict: bool, partial: bool) -> str | None:
-        """Find the option that the value came from: the first that fits exactly, or the first that fits in shape."""
+        """Find the option that the value came from: the first that fits whole, else in part, else in shape."""
         reasons: list[str] = []
-        for exact in (True, False) if not strict else (True,):
+        ways = [(True, False), *([(True, True)] if partial else []), *([] if strict else [(False, partial)])]
+        for exact, part in ways:
             for label, option in zip(self.labels, self.options, strict=True):
                 inner: dict[str, Any] = {}
-                reason = option.match(value, inner, strict=exact, partial=partial)
+                reason = option.match(value, inner, strict=exact, partial=part)
                 if reason is None:
                     found[self.name] = label
                     found.update(inner)
@@ -261,7 +262,9 @@ class Group(Node):
                 return f"{self.path!r} must be a dict, not {value!r}"
             given = value
         else:
-            if not isinstance(value, list | tuple) or len(value) != len(self.items):
+            # In part, a list may stand for a tuple: points come from JSON as well.
+            alike = isinstance(value, list | tuple) if partial else type(value) is self.kind
+            if not alike or len(value) != len(self.items):
                 return f"{self.path!r} must be a list of {len(self.items)}, not {value!r}"
             given = dict(enumerate(value))
         unknown = [key for key in given if key not in self.children]
@@ -359,24 +362,28 @@ def _compile_options(kind: type[Branch], options: Sequence[Any], path: str, *, c
 
 def _labels(options: Sequence[Any]) -> list[Any]:
     named = _telling_names(options)
-    if named is not None:
-        return named
     labels: list[Any] = []
     for number, option in enumerate(options):
-        label = option if isinstance(option, PLAIN) else str(number) if has_domains(option) else _text(option)
+        if number in named:
+            label: Any = named[number]
+        elif isinstance(option, PLAIN):
+            label = option
+        else:
+            label = str(number) if has_domains(option) else _text(option)
         labels.append(label if _distinct([*labels, label]) else f"{label}#{number}")
     return labels
 
 
-def _telling_names(options: Sequence[Any]) -> list[str] | None:
-    """Return the values of the first key whose constant text is there, and different, in every option."""
-    if not all(isinstance(option, dict) and not is_grid(option) for option in options):
-        return None
-    for key in options[0]:
-        names = [option.get(key) for option in options]
-        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+def _telling_names(options: Sequence[Any]) -> dict[int, str]:
+    """Return, by number, the values of the first key whose constant text is there, and different, in every dict."""
+    dicts = {
+        number: option for number, option in enumerate(options) if isinstance(option, dict) and not is_grid(option)
+    }
+    for key in next(iter(dicts.values()), {}):
+        names = {number: option[key] for number, option in dicts.items() if isinstance(option.get(key), str)}
+        if len(set(names.values())) == len(dicts):
             return names
-    return None
+    return {}
 
 
 def _text(option: Any) -> str:
