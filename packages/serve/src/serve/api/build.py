@@ -1,0 +1,123 @@
+"""From a bound application to the records that the controller works with."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import msgspec
+
+from serve.api.deployment import Application
+from serve.api.ingress import is_asgi
+from serve.specs import ApplicationSpec, DeploymentID, DeploymentSpec, HandleMarker
+
+
+def build(app: object, name: str, route_prefix: str | None, **declared: Any) -> ApplicationSpec:
+    """Return the records of an application and everything bound into it.
+
+    Args:
+        app: the ingress, bound.
+        name: of the application.
+        route_prefix: where it is served; None for handles alone.
+        **declared: other fields of `ApplicationSpec`.
+
+    Raises:
+        TypeError: something that is no application, or arguments that cannot be pickled, named by deployment.
+        ValueError: the prefix is not one.
+    """
+    if not isinstance(app, Application):
+        hint = "; call .bind() on the deployment first" if hasattr(app, "bind") else ""
+        raise TypeError(f"expected an application, as MyDeployment.bind() makes it, not {app!r}{hint}")
+    if route_prefix is not None and not route_prefix.startswith("/"):
+        raise ValueError(f"route_prefix must begin with '/', not {route_prefix!r}")
+    builder = _Builder(name)
+    ingress = builder.add(app)
+    return ApplicationSpec(name, ingress.name, tuple(builder.specs), route_prefix, **declared)
+
+
+class _Builder:
+    def __init__(self, app_name: str) -> None:
+        self._app_name = app_name
+        self._ids: dict[int, DeploymentID] = {}
+        self._names: set[str] = set()
+        #: keeps the applications alive whose identities are keys above
+        self._seen: list[Application] = []
+        self.specs: list[DeploymentSpec] = []
+
+    def add(self, app: Application) -> DeploymentID:
+        """Add a bound deployment and all it uses, once each, and return its id."""
+        known = self._ids.get(id(app))
+        if known is not None:
+            return known
+        deployment_id = DeploymentID(self._unused(app.deployment.name), self._app_name)
+        self._ids[id(app)] = deployment_id
+        self._seen.append(app)
+        target = app.deployment.func_or_class
+        uses: list[str] = []
+        blob = self._pickle(app, uses)
+        config = app.deployment.config
+        version = hashlib.sha256(blob + _source(target) + msgspec.json.encode(config.restart_part())).hexdigest()[:16]
+        self.specs.append(
+            DeploymentSpec(
+                deployment_id,
+                version,
+                blob,
+                config.model_dump(mode="json"),
+                is_asgi(target),
+                tuple(dict.fromkeys(uses)),
+            )
+        )
+        return deployment_id
+
+    def _unused(self, name: str) -> str:
+        unused, number = name, 0
+        while unused in self._names:
+            number += 1
+            unused = f"{name}_{number}"
+        self._names.add(unused)
+        return unused
+
+    def _pickle(self, app: Application, uses: list[str]) -> bytes:
+        buffer = io.BytesIO()
+
+        def marked(value: object) -> HandleMarker | None:
+            if not isinstance(value, Application):
+                return None
+            used = self.add(value)
+            uses.append(used.name)
+            return HandleMarker(used)
+
+        target = app.deployment.func_or_class
+        try:
+            _Pickler(buffer, marked).dump((target, app.args, app.kwargs))
+        except (TypeError, AttributeError, ValueError) as error:
+            raise TypeError(
+                f"deployment {app.deployment.name!r} cannot be sent to its replicas: {error}; make in __init__ "
+                "what cannot be pickled"
+            ) from error
+        return buffer.getvalue()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """cloudpickle, but applications among the arguments leave a marker behind."""
+
+    def __init__(self, file: io.BytesIO, marked: Callable[[object], HandleMarker | None]) -> None:
+        super().__init__(file)
+        self._marked = marked
+
+    def persistent_id(self, obj: object) -> HandleMarker | None:
+        return self._marked(obj)
+
+
+def _source(target: Callable[..., Any]) -> bytes:
+    """The source of the module that holds a class pickled by name: its change is a change of the deployment."""
+    module = sys.modules.get(getattr(target, "__module__", "") or "")
+    file = inspect.getsourcefile(module) if module is not None and getattr(module, "__file__", None) else None
+    path = Path(file) if file is not None else None
+    return path.read_bytes() if path is not None and path.is_file() else b""
