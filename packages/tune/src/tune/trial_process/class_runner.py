@@ -16,9 +16,14 @@ SHOULD_CHECKPOINT = "should_checkpoint"
 
 
 class ClassRunner:
-    """Keeps the instance of the last trial for the next one, if its class can be reset (``reset_config``)."""
+    """Keeps the instance of the last trial for the next one, if its class can be reset (``reset_config``).
 
-    def __init__(self) -> None:
+    Args:
+        export_formats: passed to `Trainable.export_model` when a trial has ended well; none for no export.
+    """
+
+    def __init__(self, export_formats: tuple[str, ...] = ()) -> None:
+        self._export_formats = export_formats
         self._kept: Trainable | None = None
 
     def run(self, cls: type[Trainable], launch: Launch, session: TrialSession, outbox: Outbox) -> None:
@@ -35,6 +40,8 @@ class ClassRunner:
             if checkpoint is not None:
                 trainable.restore(checkpoint)
             _Steps(trainable, launch, session, outbox).run()
+            if self._export_formats and session.ending is not Action.PAUSE:
+                trainable.export_model(list(self._export_formats))
             ended_well = True
         finally:
             if ended_well and cls.reset_config is not Trainable.reset_config:

@@ -38,6 +38,8 @@ class ProcessSettings(msgspec.Struct, frozen=True):
     log_files: tuple[str, str] | None = None
     #: run trials in their own directories (Ray's default)
     chdir: bool = True
+    #: for class trainables that end well: passed to `Trainable.export_model`
+    export_formats: tuple[str, ...] = ()
 
 
 class TrialRunner:
@@ -53,7 +55,7 @@ class TrialRunner:
         self._load = load
         self._settings = settings
         self._outbox = outbox
-        self._classes = ClassRunner()
+        self._classes = ClassRunner(settings.export_formats)
         self._seeder = Seeder()
 
     def run(self, launch: Launch) -> None:

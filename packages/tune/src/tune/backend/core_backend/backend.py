@@ -24,7 +24,7 @@ from tune.backend.core_backend.limits import LimitWatch, Watched
 from tune.backend.core_backend.log_files import log_files
 from tune.backend.core_backend.placement import Place, Shape, capacity, fits
 from tune.backend.core_backend.slot import Slot
-from tune.backend.core_backend.slot_actor import Answer, Leave
+from tune.trial_process.slot_actor import Answer, Leave
 from tune.messages import (
     Event,
     Launch,
@@ -59,6 +59,7 @@ class CoreBackend(TrialBackend):
         log_to_file: files in the trial's directory for what it prints: True for ``stdout`` and ``stderr``, one name for
             both, or two names; False leaves it to the console.
         chdir_to_trial_dir: run trials in their own directories (Ray's default).
+        export_formats: for class trainables that end well: passed to `Trainable.export_model`.
         stop_grace_s: seconds that a trial's code has to end once ``tune.report`` has told it to; then it is killed.
         idle_s: seconds that an idle process keeps its resources.
 
@@ -74,10 +75,11 @@ class CoreBackend(TrialBackend):
         reuse_actors: bool = True,
         log_to_file: bool | str | tuple[str, str] = False,
         chdir_to_trial_dir: bool = True,
+        export_formats: tuple[str, ...] = (),
         stop_grace_s: float = STOP_GRACE_S,
         idle_s: float = IDLE_S,
     ) -> None:
-        self._settings = ProcessSettings(storage, log_files(log_to_file), chdir_to_trial_dir)
+        self._settings = ProcessSettings(storage, log_files(log_to_file), chdir_to_trial_dir, export_formats)
         self._reference = core.put(trainable)
         self._storage = storage
         self._reuse = reuse_actors

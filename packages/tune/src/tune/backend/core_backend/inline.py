@@ -33,6 +33,7 @@ class InlineBackend(TrialBackend):
         storage: as for `CoreBackend`.
         log_to_file: as for `CoreBackend`.
         chdir_to_trial_dir: as for `CoreBackend`.
+        export_formats: as for `CoreBackend`.
         **_: other options of `CoreBackend`, which mean nothing here.
     """
 
@@ -43,11 +44,12 @@ class InlineBackend(TrialBackend):
         *,
         log_to_file: bool | str | tuple[str, str] = False,
         chdir_to_trial_dir: bool = True,
+        export_formats: tuple[str, ...] = (),
         **_: Any,
     ) -> None:
         self._storage = storage
         self._outbox = Outbox(limit=None)
-        settings = ProcessSettings(storage, log_files(log_to_file), chdir_to_trial_dir)
+        settings = ProcessSettings(storage, log_files(log_to_file), chdir_to_trial_dir, export_formats)
         self._runner = TrialRunner(lambda: trainable, settings, self._outbox)
         self._queue: deque[Launch] = deque()
         self._events: list[Event] = []
