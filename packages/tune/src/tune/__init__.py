@@ -55,7 +55,9 @@ if TYPE_CHECKING:
         uniform,
     )
     from tune.stopper import Stopper
-    from tune.trial_process import Trainable, TuneContext, get_checkpoint, get_context, report
+    from tune.trainable import Trainable
+    from tune.trial_process.context import TrialContext as TuneContext
+    from tune.trial_process.session import get_checkpoint, get_context, report
 
 #: each public name and the module it comes from
 _HOMES = {
@@ -75,17 +77,16 @@ _HOMES = {
     "RunConfig": "tune.api.configs",
     "Stopper": "tune.stopper",
     "SyncConfig": "tune.api.configs",
-    "Trainable": "tune.trial_process",
+    "Trainable": "tune.trainable",
     "TrialFailedError": "tune.errors",
     "TuneConfig": "tune.api.configs",
-    "TuneContext": "tune.trial_process",
     "TuneError": "tune.errors",
     "Tuner": "tune.api.tuner",
     "choice": "tune.space",
     "create_scheduler": "tune.schedulers",
     "create_searcher": "tune.search",
-    "get_checkpoint": "tune.trial_process",
-    "get_context": "tune.trial_process",
+    "get_checkpoint": "tune.trial_process.session",
+    "get_context": "tune.trial_process.session",
     "grid_search": "tune.space",
     "lograndint": "tune.space",
     "loguniform": "tune.space",
@@ -98,7 +99,7 @@ _HOMES = {
     "randn": "tune.space",
     "register_env": "tune.api.registry",
     "register_trainable": "tune.api.registry",
-    "report": "tune.trial_process",
+    "report": "tune.trial_process.session",
     "run": "tune.api.run",
     "run_experiments": "tune.api.run_experiments",
     "sample_from": "tune.space",
@@ -106,6 +107,8 @@ _HOMES = {
     "with_parameters": "tune.api.wrappers",
     "with_resources": "tune.api.wrappers",
 }
+#: Ray's names for what is called otherwise inside
+_ALIASES = {"TuneContext": ("tune.trial_process.context", "TrialContext")}
 #: public modules, imported when they are first used, as in ``tune.schedulers.ASHAScheduler``
 _MODULES = ("backend", "callback", "errors", "integration", "logger", "schedulers", "search", "stopper")
 
@@ -168,9 +171,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
+    home, inside = _ALIASES.get(name) or (_HOMES.get(name), name)
     if home is not None:
-        value = getattr(importlib.import_module(home), name)
+        value = getattr(importlib.import_module(home), inside)
         globals()[name] = value
         return value
     if name in _MODULES:

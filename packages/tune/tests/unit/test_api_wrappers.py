@@ -10,24 +10,19 @@ import pytest
 
 from tune.api.resources import PlacementGroupFactory
 from tune.api.wrappers import resources_of, trainable_name, with_parameters, with_resources
+from tune.trainable import Trainable
 
 
 def objective(config, data=None, scale=1):
     return config["x"] + sum(data) * scale
 
 
-class Model:
-    """Has what a trainable class must have."""
-
+class Model(Trainable):
     def setup(self, config, data=None):
         self.got = (config, data)
 
     def step(self):
         return {}
-
-    @classmethod
-    def default_resource_request(cls, config):
-        return None
 
 
 def test_a_function_gets_its_parameters() -> None:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 
 def is_set(name: str) -> bool:
     """Tell whether a variable says yes: ``1``, ``true``, ``yes`` or ``on``."""
     return os.environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"}
-
-
-def default_storage_path() -> str:
-    """Return where results go: ``SKATE_TUNE_RESULTS``, or ``~/skate_results``."""
-    return os.environ.get("SKATE_TUNE_RESULTS") or str(Path("~/skate_results").expanduser())
 
 
 def loggers_disabled() -> bool:
@@ -29,6 +23,11 @@ def strict_metrics() -> bool:
 def auto_init() -> bool:
     """``TUNE_DISABLE_AUTO_INIT``: start no session."""
     return not is_set("TUNE_DISABLE_AUTO_INIT")
+
+
+def chdir_to_trial_dir() -> bool:
+    """``RAY_CHDIR_TO_TRIAL_DIR``: 0 runs trials where the program was started."""
+    return os.environ.get("RAY_CHDIR_TO_TRIAL_DIR", "1").strip() != "0"
 
 
 def longest_name() -> int:

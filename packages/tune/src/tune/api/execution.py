@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tune.api import saved_settings
+from tune.api import environment, saved_settings
 from tune.api.default_callbacks import SettingsFile, all_callbacks
 from tune.api.earlier import Earlier, earlier_run
 from tune.api.location import Location, locate
@@ -78,8 +76,9 @@ def execute(settings: Settings, location: Location | None = None) -> Finished:
     earlier = None if settings.resume is None else earlier_run(location.directory)
     plan = make_plan(settings, location, earlier, all_callbacks(settings))
     _save_settings(settings, plan, earlier)
-    with location.storage, _backend(settings, location, plan) as backend:
-        outcome = run_sweep(plan, backend)
+    backend = settings.backend or _session_backend(settings, location)
+    with location.storage:
+        outcome = run_sweep(plan, backend)  # which closes the backend
     return Finished(settings, location, outcome)
 
 
@@ -92,17 +91,16 @@ def _save_settings(settings: Settings, plan: SweepPlan, earlier: Earlier | None)
         plan.callbacks = [SettingsFile(packed, plan.directory), *plan.callbacks]
 
 
-@contextlib.contextmanager
-def _backend(settings: Settings, location: Location, plan: SweepPlan) -> Iterator[TrialBackend]:
-    if settings.backend is not None:
-        yield settings.backend
-        return
+def _session_backend(settings: Settings, location: Location) -> TrialBackend:
     ensure_session(settings.caller)
     # here: what runs trials in processes is not needed by those who look at results
-    from tune.backend.core_backend import CoreBackend  # noqa: PLC0415
+    from tune.backend.core_backend import session_backend  # noqa: PLC0415
 
-    backend = CoreBackend(shipped(settings.trainable), location.storage, reuse_actors=settings.tune.reuse_actors)
-    try:
-        yield backend
-    finally:
-        backend.close()
+    return session_backend(
+        shipped(settings.trainable),
+        location.storage,
+        reuse_actors=settings.tune.reuse_actors,
+        log_to_file=settings.run.log_to_file,
+        chdir_to_trial_dir=environment.chdir_to_trial_dir(),
+        export_formats=settings.export_formats,
+    )

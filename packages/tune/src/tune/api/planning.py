@@ -23,6 +23,7 @@ from tune.schedulers.base import TrialScheduler
 from tune.search.base import Searcher
 from tune.space import as_space, has_domains
 from tune.stopper import coerce_stop
+from tune.trainable import Trainable
 from tune.trial import Config, ResourceRequest
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def make_plan(
         failures=FailurePlan(
             run.failure_config.max_failures, run.failure_config.fail_fast, strict_metric=environment.strict_metrics()
         ),
+        restore=settings.restore,
         limits=LimitPlan(_seconds(tune.trial_time_limit_s), _number(tune.trial_memory_limit)),
         callbacks=callbacks,
         seed=tune.seed,
@@ -193,12 +195,8 @@ def _check_checkpoint_config(settings: Settings) -> None:
 
 
 def _can_save(trainable: Any) -> bool | None:
-    """Whether a class has its own ``save_checkpoint``; None for functions: only they know."""
-    if not isinstance(trainable, type):
-        return None
-    from tune.trial_process import Trainable  # noqa: PLC0415 - as above
-
-    return getattr(trainable, "save_checkpoint", None) is not Trainable.save_checkpoint
+    """Whether a class can be saved; None for functions: only they know."""
+    return trainable.can_save() if isinstance(trainable, type) and issubclass(trainable, Trainable) else None
 
 
 def _prefix(seed: int | None) -> str:

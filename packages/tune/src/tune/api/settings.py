@@ -119,7 +119,7 @@ def check_trainable(caller: str, trainable: Any) -> None:
     """Refuse what cannot be a trainable.
 
     Raises:
-        TypeError: neither a function nor a class with ``setup`` and ``step``.
+        TypeError: neither a function nor a class `Trainable`.
     """
     if is_trainable(trainable):
         return

@@ -13,6 +13,7 @@ from typing import Any
 
 import core
 from tune.api.resources import PlacementGroupFactory, resource_request
+from tune.trainable import Trainable
 from tune.trial import Config, ResourceRequest
 
 _PARAMETERS = "_tune_parameters"
@@ -156,9 +157,9 @@ def trainable_name(trainable: Any) -> str:
 
 
 def is_trainable(trainable: Any) -> bool:
-    """Tell whether something is a function, or a class with ``setup`` and ``step``."""
+    """Tell whether something is a function, or a `Trainable` class."""
     if isinstance(trainable, type):
-        return hasattr(trainable, "setup") and hasattr(trainable, "step")
+        return issubclass(trainable, Trainable)
     return callable(trainable)
 
 

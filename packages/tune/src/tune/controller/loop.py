@@ -202,7 +202,7 @@ class _Sweep:
             trial_dir=f"{self._root}/{trial.dirname}",
             bundles=start.resources.bundles,
             strategy=start.resources.strategy,
-            checkpoint=None if origin is None else f"{self._root}/{origin.dirname}/{origin.name}",
+            checkpoint=plan.restore if origin is None else f"{self._root}/{origin.dirname}/{origin.name}",
             iteration=0 if origin is None else origin.iteration,
             time_total_s=0.0 if origin is None else origin.time_total_s,
             seed=trial.seed,

@@ -91,6 +91,8 @@ class SweepPlan:
     checkpoints: CheckpointPlan = CheckpointPlan()
     failures: FailurePlan = FailurePlan()
     limits: LimitPlan = LimitPlan()
+    #: absolute path or URL of a checkpoint that every new trial starts from
+    restore: str | None = None
     callbacks: Sequence[Callback] = ()
     seed: int | None = None
     #: events are handled in an order that does not depend on timing; what a seed promises
