@@ -114,8 +114,12 @@ def test_failures_are_told_as_failures() -> None:
     searcher = OptunaSearch(seed=0)
     searcher.set_search_properties("loss", "min", SPACE)
     ends: list[tuple[Any, bool]] = [
-        ({"loss": 1.0}, False), ({"loss": 1.0}, True), (None, False), ({"loss": math.nan}, False), ({"loss": "x"}, False),
-    ]  # fmt: skip
+        ({"loss": 1.0}, False),
+        ({"loss": 1.0}, True),
+        (None, False),
+        ({"loss": math.nan}, False),
+        ({"loss": "x"}, False),
+    ]
     for number, (result, error) in enumerate(ends):
         searcher.suggest(str(number))
         searcher.on_trial_complete(str(number), result, error)
@@ -262,7 +266,7 @@ def test_every_sampler_can_be_made() -> None:
 
 
 def test_a_sampler_that_is_none() -> None:
-    with pytest.raises(ValueError, match="there is no sampler 'best'. Known: tpe"):
+    with pytest.raises(ValueError, match="there is no sampler 'best'"):
         OptunaSearch(sampler="best")
 
 
@@ -284,16 +288,17 @@ def test_a_whole_grid_is_searched_once_and_then_it_is_finished(name: str) -> Non
         assert len(configs) <= 12
     assert len(set(configs)) == 12
     if name == "grid":
-        with pytest.raises(ValueError, match="'grid' cannot search 'x'.*infinitely many"):
+        with pytest.raises(ValueError, match=r"'grid' cannot search 'x'.*infinitely many"):
             OptunaSearch(sampler="grid").set_search_properties("loss", "min", {"x": s.uniform(0, 1)})
         with pytest.raises(TypeError, match="'bruteforce' can"):
             OptunaSearch(sampler="grid").set_search_properties("loss", "min", suggest_all)
 
 
+@pytest.mark.slow  # it imports torch
 def test_the_gaussian_process_searches() -> None:
     searcher = OptunaSearch(sampler="gp", seed=0)
-    searched(searcher, 14, space=SPACE)
-    assert len(study_of(searcher).trials) == 14
+    searched(searcher, 12, space=SPACE)
+    assert len(study_of(searcher).trials) == 12
 
 
 # ------------------------------------------------------------------------------------------------------- conditional
