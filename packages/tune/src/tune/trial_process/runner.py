@@ -91,6 +91,8 @@ class TrialRunner:
                 trainable = self._load()
                 if isinstance(trainable, type) and issubclass(trainable, Trainable):
                     self._classes.run(trainable, launch, session, self._outbox)
+                elif isinstance(trainable, type):
+                    raise TypeError(f"the class {trainable.__name__} must inherit from tune.Trainable to be a trial")
                 else:
                     run_function(trainable, launch.config)
             except BaseException as error:

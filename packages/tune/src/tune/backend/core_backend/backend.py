@@ -24,7 +24,6 @@ from tune.backend.core_backend.limits import LimitWatch, Watched
 from tune.backend.core_backend.log_files import log_files
 from tune.backend.core_backend.placement import Place, Shape, capacity, fits
 from tune.backend.core_backend.slot import Slot
-from tune.trial_process.slot_actor import Answer, Leave
 from tune.messages import (
     Event,
     Launch,
@@ -39,6 +38,7 @@ from tune.storage import ExperimentStorage, Storage
 from tune.trial import FailureKind, ResourceRequest, TrialFailure
 from tune.trial_process.output import tail
 from tune.trial_process.runner import ProcessSettings
+from tune.trial_process.slot_actor import Answer, Leave
 from tune.trial_process.wire import ProcessSpoiled, SlotEvent, TrialUnreadable, TrialUnwinding, decode
 
 #: Seconds that an idle slot keeps its process and resources.

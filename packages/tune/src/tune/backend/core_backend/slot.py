@@ -7,8 +7,8 @@ from typing import Any
 
 import core
 from tune.backend.core_backend.placement import Place
-from tune.trial_process.slot_actor import EXCHANGE, EXCHANGE_THREADS, Order, Start, TrialSlot
 from tune.messages import Launch
+from tune.trial_process.slot_actor import EXCHANGE, EXCHANGE_THREADS, Order, Start, TrialSlot
 
 _Actor = core.remote(concurrency_groups={EXCHANGE: EXCHANGE_THREADS}, max_restarts=0)(TrialSlot)
 
