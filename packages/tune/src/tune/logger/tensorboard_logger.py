@@ -89,17 +89,18 @@ def _scalars(result: Result) -> tuple[float, int, tuple[str, ...], tuple[float, 
     step = result.get("timesteps_total")
     if step is None:
         step = result.get(TRAINING_ITERATION, 0)
-    named = list(_numbers(result))
+    named = list(numbers(result))
     return _wall_time(result), max(0, int(step)), tuple(name for name, _ in named), tuple(value for _, value in named)
 
 
-def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield names and values of the numbers worth plotting, nested ones as ``a/b``."""
     for name, value in values.items():
         if prefix or name not in LEFT_OUT:
             if isinstance(value, int | float):  # numpy's float64 is one, and bool
                 yield f"{prefix}{name}", value
             elif isinstance(value, dict):
-                yield from _numbers(value, f"{prefix}{name}/")
+                yield from numbers(value, f"{prefix}{name}/")
             elif hasattr(value, "item") and getattr(value, "size", 0) == 1:  # other scalars of numpy
                 yield f"{prefix}{name}", float(value.item())
 
