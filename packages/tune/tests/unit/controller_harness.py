@@ -46,6 +46,8 @@ class Script:
     save_at_pause: bool = True
     #: after which iteration its n-th attempt fails
     fail_after: dict[int, int] = field(default_factory=dict)
+    #: after which iteration every attempt fails
+    always_fails_after: int | None = None
     kind: FailureKind = FailureKind.RAISED
     #: hears nothing; has to be killed
     deaf: bool = False
@@ -225,7 +227,7 @@ class ScriptedBackend(TrialBackend):
 
     def _own_end(self, attempt: _Attempt) -> Event | None:
         launch, script = attempt.launch, attempt.script
-        if script.fail_after.get(launch.attempt) == attempt.iteration:
+        if attempt.iteration in {script.fail_after.get(launch.attempt), script.always_fails_after}:
             failure = TrialFailure(script.kind, "ValueError", "as the script says")
             return TrialFailed(launch.trial_id, launch.attempt, failure)
         if attempt.iteration >= script.length and not script.deaf:

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from tune.api.results.nested import delimiter, flatten, lookup
+from tune.api.results.nested import delimiter, flatten
 from tune.api.results.scores import as_number, better, score
+from tune.result import lookup
 
 NAN, INF = float("nan"), float("inf")
 

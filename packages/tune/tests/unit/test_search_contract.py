@@ -212,6 +212,13 @@ def test_a_space_of_its_own_takes_constants_but_no_second_space(make: Callable[[
     assert not make().set_search_properties("loss", "min", lambda trial: None)
 
 
+def test_who_looks_at_results() -> None:
+    blind = {name for name, make in SEARCHERS.items() if not make().adaptive}
+    assert blind == {"random", "optuna random", "qmc", "by name"}
+    assert not ConcurrencyLimiter(BasicVariantGenerator(), 2).adaptive
+    assert not Repeater(BasicVariantGenerator(), 2).adaptive
+
+
 UNREADY = [BasicVariantGenerator, OptunaSearch, TuneBOHB, NevergradSearch, Halving]
 
 

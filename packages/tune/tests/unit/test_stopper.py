@@ -182,9 +182,12 @@ def test_stop_takes_a_function_a_stopper_and_a_list() -> None:
     assert isinstance(stopper, FunctionStopper)
     assert bounds == {}
     stopper, bounds = coerce_stop(MaximumIterationStopper(4))
-    assert isinstance(stopper, MaximumIterationStopper)
+    assert stopper is None
     assert bounds == {"training_iteration": 4}
-    assert isinstance(coerce_stop([NoopStopper()])[0], CombinedStopper)
+    stopper, bounds = coerce_stop([MaximumIterationStopper(4), TimeoutStopper(5)])
+    assert isinstance(stopper, CombinedStopper)
+    assert bounds == {"training_iteration": 4}
+    assert coerce_stop(NoopStopper()) == (None, {})
 
 
 class LooksLikeOne:

@@ -38,7 +38,9 @@ def _loggers(settings: Settings) -> list[Callback]:
     from tune.logger import DEFAULT_LOGGERS  # noqa: PLC0415
     from tune.search.study_file import StudyFileCallback  # noqa: PLC0415
 
-    study = StudyFileCallback(settings.space, constraints=settings.tune.constraints)
+    own = getattr(settings.tune.search_alg, "search_space", None)
+    space = own() if callable(own) else None
+    study = StudyFileCallback(settings.space if space is None else space, constraints=settings.tune.constraints)
     return [*(kind() for kind in DEFAULT_LOGGERS), study, HtmlReportCallback()]
 
 

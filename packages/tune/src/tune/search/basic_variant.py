@@ -30,6 +30,8 @@ class BasicVariantGenerator(Searcher):
         space: the space; None takes the sweep's.
     """
 
+    adaptive = False
+
     def __init__(
         self,
         points_to_evaluate: Sequence[Config] | None = None,

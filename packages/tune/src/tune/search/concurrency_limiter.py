@@ -29,6 +29,7 @@ class ConcurrencyLimiter(Searcher):
             raise ValueError("the searcher of a ConcurrencyLimiter must not be one itself.")  # noqa: TRY004
         super().__init__(searcher.metric, searcher.mode)
         self.searcher = searcher
+        self.adaptive = searcher.adaptive
         self.max_concurrent = max_concurrent
         self.batch = batch
         self._live: set[str] = set()

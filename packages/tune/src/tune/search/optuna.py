@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Where Optuna 4 looks for constraints, by way of a function that its samplers are given.
 _CONSTRAINTS = "skate:constraints"
 
+#: samplers that do not look at results
+_BLIND = frozenset({"random", "qmc"})
+
 SpaceLike = Space | Config | Callable[[Any], Config | None]
 
 
@@ -86,6 +89,7 @@ class OptunaSearch(Searcher):
         self._points = points
         self._rewards = rewards
         self._sampler = sampler
+        self.adaptive = not (isinstance(sampler, str) and sampler in _BLIND)
         self._study_name = study_name
         self._storage = storage
         self._seed = seed

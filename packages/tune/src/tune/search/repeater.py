@@ -47,6 +47,7 @@ class Repeater(Searcher):
             raise ValueError(f"repeat must be at least 1, got {repeat!r}.")
         super().__init__(searcher.metric, searcher.mode)
         self.searcher = searcher
+        self.adaptive = searcher.adaptive
         self.repeat = repeat
         self.set_index = set_index
         self._open: _Group | None = None
