@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
 import os
 import pickle
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from tune.logger.csv_logger import CsvFile
 from tune.logger.file_logger import FLUSH_COUNT, FileLogger
 from tune.logger.json_logger import JsonFile
 from tune.logger.tensorboard_logger import EventFile, TBXLoggerCallback
+from tune.logger.writer import Writer
 from tune.trial import Trial
 
 
@@ -32,12 +36,26 @@ def result(iteration: int, **metrics: Any) -> dict[str, Any]:
     return {"training_iteration": iteration, "timestamp": 1_791_000_000, **metrics}
 
 
+_BEGUN: list[FileLogger] = []
+
+
 def started(logger: FileLogger, directory: Path, *trials: Trial, **info: Any) -> FileLogger:
+    _BEGUN.append(logger)
     logger.setup(experiment_path=str(directory), **info)
     logger.on_step_begin(0, list(trials))
     for trial in trials:
         logger.on_trial_start(0, trials, trial)
     return logger
+
+
+@pytest.fixture(autouse=True)
+def _writers_end() -> Iterator[None]:
+    """The writers of loggers that a test did not end."""
+    yield
+    for each in _BEGUN:
+        with contextlib.suppress(OSError):
+            each.on_experiment_end([])
+    _BEGUN.clear()
 
 
 def log(logger: FileLogger, trial: Trial, *results: dict[str, Any]) -> None:
@@ -75,6 +93,7 @@ def test_json_lines_have_metrics_config_and_identity(tmp_path: Path) -> None:
 def test_params_are_written_when_a_trial_starts_and_again_when_they_change(tmp_path: Path) -> None:
     trial = make_trial(lr=0.5, activation=max)
     logger = started(JsonLoggerCallback(), tmp_path, trial)
+    logger.flush()
     assert json.loads((tmp_path / "trial_0/params.json").read_text())["lr"] == 0.5
     assert pickle.loads((tmp_path / "trial_0/params.pkl").read_bytes()) == {"lr": 0.5, "activation": max}
     log(logger, trial, result(1))
@@ -185,10 +204,11 @@ def test_many_trials_hold_no_file_open_and_are_forgotten(tmp_path: Path, kind: t
     for trial in trials:
         log(logger, trial, result(1, loss=trial.index))
         logger.on_step_end(0, trials)
-        assert not open_files(tmp_path)
+    logger.flush()
+    assert not open_files(tmp_path)
     for trial in trials:
         logger.on_trial_complete(0, trials, trial)
-    logger.on_step_end(0, trials)
+    logger.flush()
     assert len(list(tmp_path.iterdir())) == 300
     assert not logger._files
     assert not logger._waiting
@@ -203,6 +223,7 @@ def test_results_wait_until_there_are_many_or_the_interval_is_over(tmp_path: Pat
     assert not path.exists()
     log(logger, trial, *(result(i) for i in range(2, FLUSH_COUNT + 1)))
     logger.on_step_end(0, [])
+    logger.on_experiment_end([])
     assert len(read_json(path)) == FLUSH_COUNT
 
 
@@ -213,6 +234,33 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     log(logger, trial, result(1))
     with pytest.raises(IsADirectoryError):
         logger.flush()
+
+
+def test_the_writer_raises_what_went_wrong_and_goes_on(tmp_path: Path) -> None:
+    writer, done = Writer("skate-tune-test"), []
+    writer.put(lambda: done.append(1))
+    writer.put((tmp_path / "nowhere/file").touch)
+    writer.put(lambda: done.append(2))  # after an error: not done
+    with pytest.raises(FileNotFoundError):
+        writer.wait()
+    writer.put(lambda: done.append(3))
+    assert writer.close()
+    assert writer.close()
+    assert done == [1, 3]
+    blocker = threading.Event()
+    writer.put(lambda: blocker.wait() and None)
+    assert not writer.close(timeout=0.01)
+    blocker.set()
+
+
+def test_results_that_come_faster_than_the_disk_are_waited_for(tmp_path: Path) -> None:
+    trial = make_trial()
+    logger = started(JsonLoggerCallback(flush_interval=0), tmp_path, trial)
+    for _ in range(4):
+        log(logger, trial, *(result(i) for i in range(FLUSH_COUNT)))
+        logger.on_step_end(0, [])
+    assert logger._in_flight == 0
+    assert len(read_json(tmp_path / "trial_0/result.json")) == 4 * FLUSH_COUNT
 
 
 # after a crash
@@ -276,18 +324,17 @@ def test_whatever_is_cut_off_whole_results_stay(
     tmp_path_factory: pytest.TempPathFactory, kind: Any, texts: list[str], cut: int, keep: int
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "file"
-    trial = make_trial()
     results = [result(i, note=text) for i, text in enumerate(texts)]
-    kind(path, trial).append(results)
+    kind(path).append(results, {"lr": 0.1})
     whole = path.read_bytes()
     os.truncate(path, max(0, len(whole) - cut))
-    left = kind(path, trial).keep(keep)
+    left = kind(path).keep(keep)
     assert left <= min(keep, len(results))
     if cut == 0:
         assert left == min(keep, len(results))
     assert whole.startswith(path.read_bytes())
     if left < len(results):
-        kind(path, trial).append(results[left:])
+        kind(path).append(results[left:], {"lr": 0.1})
     if kind is not EventFile and left:
         assert path.read_bytes() == whole
 

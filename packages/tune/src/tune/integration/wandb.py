@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ except ModuleNotFoundError as error:
 import tune
 from tune.logger import LoggerCallback
 from tune.logger.encoding import flatten, plain
+from tune.logger.writer import Writer
 from tune.result import CONFIG, CONSTANT, TIMESTAMP, TRAINING_ITERATION
 from tune.trial import Result, Trial
 
@@ -108,7 +107,7 @@ class WandbLoggerCallback(LoggerCallback):
             "settings": wandb.Settings(silent=True, console="off", api_key=self._api_key),
             **self._kwargs,
         }
-        self._work().put(partial(self._work().begin, trial.trial_id, options))
+        self._work().begin(trial.trial_id, options)
 
     def log_trial_result(self, iteration: int, trial: Trial, result: Result) -> None:
         """Hand over one result."""
@@ -116,18 +115,18 @@ class WandbLoggerCallback(LoggerCallback):
         if self._log_config:
             values[CONFIG] = trial.config
         step = result.get(TRAINING_ITERATION)
-        self._work().put(partial(self._work().log, trial.trial_id, flatten(_clean(values)), step))
+        self._work().log(trial.trial_id, flatten(_clean(values)), step)
 
     def log_trial_save(self, trial: Trial) -> None:
         """Upload the trial's newest checkpoint, if that is wanted and it is on this machine."""
         if self._upload_checkpoints and trial.checkpoint is not None:
             path = self.trial_path(trial) / trial.checkpoint.name
             if path.is_dir():
-                self._work().put(partial(self._work().upload, trial.trial_id, path))
+                self._work().upload(trial.trial_id, path)
 
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         """End the trial's run."""
-        self._work().put(partial(self._work().end, trial.trial_id, 1 if failed else 0))
+        self._work().end(trial.trial_id, 1 if failed else 0)
 
     def on_experiment_end(self, trials: Any, **info: Any) -> None:
         """Wait until W&B has everything, or `upload_timeout` is over."""
@@ -141,29 +140,31 @@ class WandbLoggerCallback(LoggerCallback):
     def _work(self) -> _Desk:
         if self._desk is None:
             self._desk = _Desk()
-        self._desk.complain()
         return self._desk
 
 
 class _Desk:
-    """Talks to W&B in a thread of its own; what it does is put into a queue."""
+    """Talks to W&B in a thread of its own."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._writer = Writer("skate-tune-wandb")
         self._runs: dict[str, Any] = {}
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._work, name="skate-tune-wandb", daemon=True)
-        self._thread.start()
 
-    def put(self, what: Callable[[], None]) -> None:
-        """Have something done, after everything before."""
-        self._queue.put(what)
+    def begin(self, trial_id: str, options: dict[str, Any]) -> None:
+        """Begin a run, or change the configuration of one that goes on."""
+        self._writer.put(partial(self._begin, trial_id, options))
 
-    def complain(self) -> None:
-        """Raise what went wrong in the thread, once."""
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+    def log(self, trial_id: str, values: dict[str, Any], step: int | None) -> None:
+        """Log values to a run."""
+        self._writer.put(lambda: self._runs[trial_id].log(values, step=step))
+
+    def upload(self, trial_id: str, path: Path) -> None:
+        """Upload a directory as an artifact of a run."""
+        self._writer.put(partial(self._upload, trial_id, path))
+
+    def end(self, trial_id: str, code: int) -> None:
+        """End a run."""
+        self._writer.put(lambda: self._runs.pop(trial_id).finish(exit_code=code))
 
     def close(self, timeout: float) -> None:
         """Have everything done and all runs ended.
@@ -171,39 +172,25 @@ class _Desk:
         Raises:
             Exception: what W&B raised.
         """
-        self._queue.put(None)
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            logger.warning("W&B was not done after %g s; the rest is lost (upload_timeout)", timeout)
-        self.complain()
+        try:
+            if not self._writer.close(timeout):
+                logger.warning("W&B was not done after %g s; the rest is lost (upload_timeout)", timeout)
+                return
+        finally:
+            for run in self._runs.values():
+                run.finish(exit_code=1)
+            wandb.teardown()
 
-    def begin(self, trial_id: str, options: dict[str, Any]) -> None:
+    def _begin(self, trial_id: str, options: dict[str, Any]) -> None:
         if trial_id in self._runs:
             self._runs[trial_id].config.update(options["config"], allow_val_change=True)
         else:
             self._runs[trial_id] = wandb.init(**options)
 
-    def log(self, trial_id: str, values: dict[str, Any], step: int | None) -> None:
-        self._runs[trial_id].log(values, step=step)
-
-    def upload(self, trial_id: str, path: Path) -> None:
+    def _upload(self, trial_id: str, path: Path) -> None:
         artifact = wandb.Artifact(name=f"checkpoint_{trial_id}", type="model")
         artifact.add_dir(str(path))
         self._runs[trial_id].log_artifact(artifact)
-
-    def end(self, trial_id: str, code: int) -> None:
-        self._runs.pop(trial_id).finish(exit_code=code)
-
-    def _work(self) -> None:
-        while (what := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    what()
-                except Exception as error:  # noqa: BLE001 - handed to the driver, whose thread this is not
-                    self._error = error
-        for run in self._runs.values():
-            run.finish(exit_code=1)
-        wandb.teardown()
 
 
 def setup_wandb(

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tune.logger.encoding import completed, flatten
+from tune.logger.encoding import flatten
 from tune.logger.file_logger import FLUSH_INTERVAL, FileLogger, TrialFile
 from tune.result import CONFIG
-from tune.trial import Result, Trial
+from tune.trial import Config, Result, Trial
 
 PROGRESS_FILE = "progress.csv"
 
@@ -33,22 +33,22 @@ class CSVLoggerCallback(FileLogger):
 
     def open_file(self, trial: Trial) -> TrialFile:
         """Return the trial's ``progress.csv``."""
-        return CsvFile(self.trial_path(trial) / PROGRESS_FILE, trial)
+        return CsvFile(self.trial_path(trial) / PROGRESS_FILE)
 
 
 class CsvFile(TrialFile):
     """A trial's ``progress.csv``."""
 
-    def __init__(self, path: Path, trial: Trial) -> None:
-        super().__init__(path, trial)
-        self._flat_config = flatten({CONFIG: trial.config})
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
         #: None: not known yet, the file may have one
         self._columns: list[str] | None = None
 
-    def append(self, results: Sequence[Result]) -> None:
+    def append(self, results: Sequence[Result], config: Config) -> None:
         """Write a row for each result, and a longer header first if they bring new names."""
         columns = self._read_header() if self._columns is None else self._columns
-        rows = [_flat(result) for result in completed(results, self.trial, self._flat_config)]
+        flat_config = flatten({CONFIG: config})
+        rows = [_flat(result) | flat_config for result in results]
         new = dict.fromkeys(name for row in rows for name in row)
         missing = [name for name in new if name not in columns] if new.keys() - columns else []
         if missing and columns:

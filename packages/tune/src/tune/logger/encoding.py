@@ -27,22 +27,20 @@ def json_line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, default=plain, skipkeys=True).encode() + b"\n"
 
 
-def json_lines(results: Sequence[Result], trial: Trial, config: Config) -> bytes:
-    """Return results as lines of JSON, completed, each with the configuration, as Ray's ``result.json`` has it."""
-    lines = _ENCODER.encode_lines(completed(results, trial, {CONFIG: msgspec.Raw(_ENCODER.encode(config))}))
+def json_lines(results: Sequence[Result], config: Config) -> bytes:
+    """Return results as lines of JSON, each with the configuration, as Ray's ``result.json`` has it."""
+    encoded = msgspec.Raw(_ENCODER.encode(config))
+    lines = _ENCODER.encode_lines([{**result, CONFIG: encoded} for result in results])
     if b"null" not in lines:
         return lines
     # msgspec writes what is not finite as null; these few are worth the slower encoder that does not
-    return b"".join(map(json_line, completed(results, trial, {CONFIG: config})))
+    return b"".join(json_line({**result, CONFIG: config}) for result in results)
 
 
-def completed(results: Sequence[Result], trial: Trial, more: Mapping[str, Any]) -> list[Result]:
-    """Return results with what is the same for all of a trial, and `more`; those that have it already as they are."""
-    constant = {TRIAL_ID: trial.trial_id, PID: trial.pid, HOSTNAME: trial.hostname, **more}
-    return [
-        result if TRIAL_ID in result else {**result, DATE: _date(result.get(TIMESTAMP)), **constant}
-        for result in results
-    ]
+def completed(results: Sequence[Result], trial: Trial) -> list[Result]:
+    """Return copies of results with what is the same for all of an attempt: whose they are, and which process's."""
+    constant = {TRIAL_ID: trial.trial_id, PID: trial.pid, HOSTNAME: trial.hostname}
+    return [{**result, DATE: _date(result.get(TIMESTAMP)), **constant} for result in results]
 
 
 @lru_cache(maxsize=16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cloudpickle
@@ -33,21 +34,24 @@ class JsonLoggerCallback(FileLogger):
 
     def open_file(self, trial: Trial) -> TrialFile:
         """Return the trial's ``result.json``."""
-        return JsonFile(self.trial_path(trial) / RESULT_FILE, trial)
+        return JsonFile(self.trial_path(trial) / RESULT_FILE)
 
     def log_trial_start(self, trial: Trial) -> None:
         """Write the configuration; a trial that goes on may have a new one."""
         super().log_trial_start(trial)
-        write_params(self.trial_path(trial), trial.config)
+        self.do(partial(self._write_params, trial, trial.config))
+
+    def _write_params(self, trial: Trial, config: Config) -> None:
+        write_params(self.trial_path(trial), config)
 
 
 class JsonFile(TrialFile):
     """A trial's ``result.json``."""
 
-    def append(self, results: Sequence[Result]) -> None:
+    def append(self, results: Sequence[Result], config: Config) -> None:
         """Write a line for each result."""
         with self.path.open("ab", buffering=0) as file:
-            file.write(json_lines(results, self.trial, self.config))
+            file.write(json_lines(results, config))
 
     def keep(self, limit: int) -> int:
         """Cut a torn last line, and lines after the first `limit`."""

@@ -45,20 +45,20 @@ class TBXLoggerCallback(FileLogger):
         directory = self.trial_path(trial)
         there = next(iter(directory.glob(f"events.out.tfevents.*{SUFFIX}")), None) if trial.attempts > 1 else None
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}{SUFFIX}"
-        return EventFile(there or directory / name, trial)
+        return EventFile(there or directory / name)
 
 
 class EventFile(TrialFile):
     """A trial's event file."""
 
-    def append(self, results: Sequence[Result]) -> None:
+    def append(self, results: Sequence[Result], config: Config) -> None:
         """Write a record for each result."""
         written = bytearray()
         for names, rows in itertools.groupby(map(_scalars, results), key=lambda row: row[2]):
             times, steps, _, values = zip(*rows, strict=True)
             written += _layout(names).records(times, steps, values)
         with self.path.open("ab", buffering=0) as file:
-            file.write(self._preamble(results[0]) + written if file.tell() == 0 else written)
+            file.write(_preamble(results[0], config) + written if file.tell() == 0 else written)
 
     def keep(self, limit: int) -> int:
         """Cut a torn last record, and records after the first `limit` results."""
@@ -71,11 +71,6 @@ class EventFile(TrialFile):
             return 0
         os.truncate(self.path, ends[records - 1])
         return records - PREAMBLE
-
-    def _preamble(self, first: Result) -> bytes:
-        now = _wall_time(first)
-        hparams = hparams_value(_hparams(self.config), now)
-        return record(version_event(now)) + record(summary_event(now, [hparams]))
 
 
 @lru_cache(maxsize=64)
@@ -103,6 +98,11 @@ def numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, flo
                 yield from numbers(value, f"{prefix}{name}/")
             elif hasattr(value, "item") and getattr(value, "size", 0) == 1:  # other scalars of numpy
                 yield f"{prefix}{name}", float(value.item())
+
+
+def _preamble(first: Result, config: Config) -> bytes:
+    now = _wall_time(first)
+    return record(version_event(now)) + record(summary_event(now, [hparams_value(_hparams(config), now)]))
 
 
 def _hparams(config: Config) -> dict[str, Any]:
