@@ -44,9 +44,11 @@ class Desk:
         #: with the index of the trial each is about, -1 for none
         self.records: list[tuple[int, Record]] = []
         self._capacity = capacity
+        live, resources = MappingProxyType(state.live), MappingProxyType(dict(cluster))
         self._views = {
-            more: View(live=MappingProxyType(state.live), more_trials=more, cluster=MappingProxyType(dict(cluster)))
+            (more, exhausted): View(live=live, more_trials=more, cluster=resources, exhausted=exhausted)
             for more in (False, True)
+            for exhausted in (False, True)
         }
         advice.record = self.record
         self.use(state.rules)
@@ -75,7 +77,7 @@ class Desk:
             starved: the searcher has just said that it has nothing now.
         """
         state = self.state
-        return self._views[not starved and (bool(state.pending) or not state.exhausted)]
+        return self._views[not starved and (bool(state.pending) or not state.exhausted), state.exhausted]
 
     def tell(self, run: Run, action: Action) -> None:
         """Say something to a trial."""

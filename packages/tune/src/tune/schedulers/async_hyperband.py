@@ -14,7 +14,9 @@ without a pause.
 
 When neither new trials nor promotions are left, the best paused trial of the highest rung is promoted, one rung at a
 time, until one trial has come to ``max_t`` or to an end of its own: the winner is always fully trained (not in the
-paper, which has no end). The others are told to end.
+paper, which has no end). The others are told to end. A searcher that has nothing as long as so many trials are
+unfinished (a `ConcurrencyLimiter`) would wait for paused ones forever: if nothing else is left to do, the best of them
+is promoted and the others are told to end.
 
 A rung is recorded once for each trial; a trial that was restarted and passes a milestone again goes on.
 """
@@ -97,6 +99,8 @@ class AsyncHyperBandScheduler(JudgingScheduler):
         self._phases = Phases()
         #: whether a trial has come to ``max_t``, or to an end of its own
         self._won = False
+        #: the paused trials are to be told to end
+        self._flushing = False
 
     # ------------------------------------------------------------------------------------------------ what happens
 
@@ -169,8 +173,10 @@ class AsyncHyperBandScheduler(JudgingScheduler):
         found = self._promotable(view)
         if found is None and view.more_trials:
             return NEW
-        if found is None and view.idle and not self._has_winner():
+        if found is None and view.idle and (not self._has_winner() or not view.exhausted):
+            # For a searcher that has nothing until trials end (a limiter), the others make room.
             found = self._best_paused(eligible)
+            self._flushing = not view.exhausted
         if found is None:
             return WAIT
         rung, trial_id = found
@@ -179,11 +185,11 @@ class AsyncHyperBandScheduler(JudgingScheduler):
 
     def directives(self, view: View) -> list[tuple[str, Decision]]:
         """End the paused trials when nothing can lift them any more."""
-        if view.more_trials or not view.idle or self._phases.all(Phase.READY):
-            return []
-        if self._promotable(view) or not self._has_winner():
+        if not self._flushing and not self._is_decided(view):
             return []
         beaten = list(self._phases.paused(Phase.HELD, view))
+        if beaten:
+            self._flushing = False
         for trial_id in beaten:
             self._end(trial_id)
         return [(trial_id, STOP) for trial_id in beaten]
@@ -293,6 +299,12 @@ class AsyncHyperBandScheduler(JudgingScheduler):
         """Return the rungs below ``max_t`` of all brackets."""
         rungs = [rung for rungs in self._ladders for rung in rungs[:-1]]
         return sorted(rungs, key=lambda rung: -rung.milestone)
+
+    def _is_decided(self, view: View) -> bool:
+        """Tell whether nothing can lift the paused trials any more."""
+        if view.more_trials or not view.idle or self._phases.all(Phase.READY) or self._promotable(view):
+            return False
+        return self._has_winner()
 
     def _has_winner(self) -> bool:
         """Tell whether a trial was trained to its end, or nobody waits who could be."""

@@ -91,6 +91,8 @@ class View(msgspec.Struct, frozen=True):
     more_trials: bool
     #: resources of the whole cluster, by name
     cluster: Mapping[str, float]
+    #: whether the searcher will never have another configuration
+    exhausted: bool = False
 
     def paused(self) -> list[Trial]:
         """Return the trials that could be taken up, in creation order."""
@@ -168,8 +170,8 @@ class TrialScheduler:
         """Choose what a free place is given to. Asked for each free place after every event.
 
         If `New` is answered and the searcher has nothing now, it is asked again with ``view.more_trials`` False. With
-        that, no trial running and no directives, `Wait` would be the end of the sweep: a scheduler never says it then
-        while a trial is paused.
+        that and no trial running, `Wait` is the end of the sweep, and of all trials that are still paused: a scheduler
+        says it then only if none of them shall go on.
         """
         if view.more_trials:
             return NEW

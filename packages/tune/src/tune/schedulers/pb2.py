@@ -21,7 +21,7 @@ from tune.space.domains import Float, Integer
 from tune.trial import Config, Trial
 
 #: Observations older than the newest so many are left out, and with fewer parameters are drawn.
-_MEMORY, _ENOUGH = 200, 4
+_MEMORY, _ENOUGH = 100, 4
 
 
 class Observation(msgspec.Struct, frozen=True):

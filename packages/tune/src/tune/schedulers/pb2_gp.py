@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 #: How many kernels are tried, and how many points.
-KERNELS, CANDIDATES = 60, 2000
+KERNELS, CANDIDATES = 40, 500
 _JITTER = 1e-8
 
 
@@ -32,7 +32,9 @@ class Kernel(NamedTuple):
     def between(self, left: Array, right: Array) -> Array:
         """Return the covariances of rows of `left` and rows of `right`; columns are time, then the others."""
         apart = np.abs(left[:, None, 0] - right[None, :, 0])
-        squares = ((left[:, None, 1:] - right[None, :, 1:]) ** 2).sum(axis=2)
+        one, other = left[:, 1:], right[:, 1:]
+        squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None, :] - 2 * one @ other.T
+        squares = np.maximum(squares, 0)  # rounding
         return np.asarray(np.exp(-squares / (2 * self.length**2)) * (1 - self.fading) ** (apart / 2))
 
 
@@ -114,6 +116,6 @@ def suggest(
 
     candidates = rng.random((CANDIDATES, dimensions))
     best = candidates[int(np.argmax(bound(candidates)))]
-    near = np.clip(best + rng.normal(0, 0.03, (CANDIDATES // 4, dimensions)), 0, 1)
+    near = np.clip(best + rng.normal(0, 0.03, (CANDIDATES // 2, dimensions)), 0, 1)
     near = np.vstack([best, near])
     return np.asarray(near[int(np.argmax(bound(near)))])

@@ -139,8 +139,10 @@ class PopulationBasedTraining(JudgingScheduler):
         self._policies = PolicyBook()
         #: with `synch`: where all wait for each other next
         self._barrier = max(perturbation_interval, burn_in_period)
-        #: with `synch`: takeovers of paused trials that the controller has not been told of yet
+        #: takeovers of paused trials that the controller has not been told of yet
         self._orders: dict[str, Decision] = {}
+        #: without `synch`: trials to take over another as soon as they are paused
+        self._due: dict[str, None] = {}
         self._takeovers = 0
 
     # ------------------------------------------------------------------------------------------------ what happens
@@ -177,15 +179,15 @@ class PopulationBasedTraining(JudgingScheduler):
             if self._phases[trial.trial_id] is not Phase.HELD:
                 self._phases.step(trial.trial_id, Step.HOLD)
             return PAUSE
-        low, high = self._quantiles([trial_id for trial_id in self._members if trial_id in view.live])
-        if trial.trial_id in low:
-            taken = self._take_over(trial, high, view)
-            if taken is not None:
-                return taken
+        low, high = self._quantiles(list(self._members))
         if _others_wait(view):
+            if trial.trial_id in low:
+                self._due[trial.trial_id] = None
             self._phases.step(trial.trial_id, Step.HOLD)
             self._phases.step(trial.trial_id, Step.RELEASE)
             return PAUSE
+        if trial.trial_id in low:
+            return self._take_over(trial, high, view) or CONTINUE
         return Continue(save=True) if trial.trial_id in high else CONTINUE
 
     def on_trial_complete(self, trial: Trial, result: Result) -> None:
@@ -201,16 +203,17 @@ class PopulationBasedTraining(JudgingScheduler):
         if view.more_trials:
             return NEW
         self._meet(view)
-        ready = [trial_id for trial_id in self._phases.paused(Phase.READY, view) if trial_id not in self._orders]
-        if not ready:
+        ready = self._phases.paused(Phase.READY, view)
+        free = [trial_id for trial_id in ready if trial_id not in self._orders and trial_id not in self._due]
+        if not free:
             return WAIT
-        furthest_behind = min(ready, key=lambda trial_id: self._members[trial_id].time)
+        furthest_behind = min(free, key=lambda trial_id: self._members[trial_id].time)
         self._phases.step(furthest_behind, Step.TAKE_UP)
         return Resume(furthest_behind)
 
     def directives(self, view: View) -> list[tuple[str, Decision]]:
-        """With `synch`: when the whole population waits, decide all takeovers and let all go on."""
-        released = self._meet(view)
+        """Decide takeovers of paused trials; with `synch` all together, when the whole population waits."""
+        released = [*self._meet(view), *self._decide_due(view)]
         orders, self._orders = self._orders, {}
         return [*orders.items(), *((trial_id, CONTINUE) for trial_id in released if trial_id not in orders)]
 
@@ -239,7 +242,7 @@ class PopulationBasedTraining(JudgingScheduler):
 
     def validate(self) -> None:
         """Check that members and phases agree."""
-        assert set(self._orders) <= set(self._phases.all(Phase.READY))
+        assert {*self._orders, *self._due} <= set(self._phases.all(Phase.READY))
         assert set(self._members) == {trial_id for phase in Phase for trial_id in self._phases.all(phase)}
         for trial_id in self._phases.all(Phase.HELD):
             assert self.synch
@@ -324,6 +327,17 @@ class PopulationBasedTraining(JudgingScheduler):
         self._barrier += max(1, intervals) * self.perturbation_interval
         return waiting
 
+    def _decide_due(self, view: View) -> list[str]:
+        """Decide the takeovers of trials that have given their places to others; return these trials."""
+        due = [trial_id for trial_id in self._due if view.live[trial_id].status is TrialStatus.PAUSED]
+        for trial_id in due:
+            del self._due[trial_id]
+            low, high = self._quantiles(list(self._members))
+            taken = self._take_over(view.live[trial_id], high, view) if trial_id in low else None
+            if taken is not None:
+                self._orders[trial_id] = taken
+        return due
+
     def _learn(self, trial: Trial, member: Member, time: float, outcome: Outcome) -> None:
         """Take note of a comparison, with the member as it was at the comparison before; for subclasses."""
 
@@ -335,6 +349,7 @@ class PopulationBasedTraining(JudgingScheduler):
 
     def _end(self, trial_id: str) -> None:
         self._orders.pop(trial_id, None)
+        self._due.pop(trial_id, None)
         self._phases.step(trial_id, Step.END)
         self._members.pop(trial_id, None)
 

@@ -1,8 +1,9 @@
 """The policy of population based training as text: which trial took over which, when, and how it went on.
 
 A line is a JSON list in Ray's order: the trial, the trial it took over, how many iterations of training were in
-either, the mutated parameters before and after. The file of a trial, ``pbt_policy_<trial_id>.txt``, is the whole history of what it
-is now: the lines of the trial that it took over, then its own. ``pbt_global.txt`` has all lines in the order of time.
+either, the mutated parameters before and after. The file of a trial, ``pbt_policy_<trial_id>.txt``, is the whole
+history of what it is now: the lines of the trial that it took over, then its own. ``pbt_global.txt`` has all lines in
+the order of time.
 """
 
 from __future__ import annotations
