@@ -41,11 +41,12 @@ class Outbox:
     """See the module's docstring.
 
     Args:
-        limit: results that may wait for the driver; None for any number.
+        served: a driver polls while the trial runs; if not, all that happens is kept until it does.
     """
 
-    def __init__(self, limit: int | None = LIMIT) -> None:
-        self._limit = sys.maxsize if limit is None else limit
+    def __init__(self, served: bool = True) -> None:
+        self._served = served
+        self._limit = LIMIT if served else sys.maxsize
         self._lock = threading.Lock()
         #: the poll sleeps here
         self._news = threading.Condition(self._lock)
@@ -61,7 +62,9 @@ class Outbox:
         self._since = 0.0
         #: a poll sleeps without a limit
         self._asleep = False
-        self._newest_poll = 0
+        self._newest_poll = -1
+        #: the last poll that took something
+        self._taken_by = -1
         #: the answer to the result that the trial waits at
         self._answer: Verdict | None = None
         #: said without being asked, for the next result
@@ -121,6 +124,13 @@ class Outbox:
                 self._asleep = False
                 self._news.notify()
 
+    def post_and_confirm(self, event: SlotEvent) -> None:
+        """Add an event and wait until the driver has it: it polls again once it does."""
+        self.post(event, urgent=True)
+        with self._lock:
+            while self._served and (self._events or self._newest_poll <= self._taken_by):
+                self._answers.wait()
+
     def _flush_reports(self, *, waiting: bool) -> None:
         if self._reports:
             self._events.append(TrialReported(*self._trial, self._reports, waiting))
@@ -161,6 +171,7 @@ class Outbox:
             if poll > self._newest_poll:
                 self._newest_poll = poll
                 self._news.notify_all()
+                self._answers.notify_all()
             while poll == self._newest_poll and not self._ready():
                 if self._events or self._reports:
                     self._news.wait(max(0.0, self._since + LINGER_S - _monotonic()))
@@ -178,6 +189,7 @@ class Outbox:
 
     def _take(self) -> Taken:
         self._flush_reports(waiting=False)
+        self._taken_by = self._newest_poll
         taken = Taken(self._events, self._plain)
         self._events = []
         self._plain = True

@@ -63,7 +63,12 @@ class TrialRunner:
         outbox = self._outbox
         trial_id, attempt = launch.trial_id, launch.attempt
         outbox.begin(trial_id, attempt)
-        outbox.post(TrialStarted(trial_id, attempt, os.getpid(), socket.gethostname()))
+        started = TrialStarted(trial_id, attempt, os.getpid(), socket.gethostname())
+        if launch.time_limit_s is None and launch.memory_limit is None:
+            outbox.post(started)
+        else:
+            # The driver's clock must run before code does that may never let another thread of this process run.
+            outbox.post_and_confirm(started)
         isolation = Isolation()
         try:
             last = self._run(launch)
@@ -88,19 +93,21 @@ class TrialRunner:
             session_module.set_current(session)
             self._seeder.begin(launch.seed)
             try:
-                trainable = self._load()
-                if isinstance(trainable, type) and issubclass(trainable, Trainable):
-                    self._classes.run(trainable, launch, session, self._outbox)
-                elif isinstance(trainable, type):
-                    raise TypeError(f"the class {trainable.__name__} must inherit from tune.Trainable to be a trial")
-                else:
-                    run_function(trainable, launch.config)
+                self._run_trainable(self._load(), launch, session)
             except BaseException as error:
                 if session.ending is None or not _comes_from_stopping(error):
                     raise
         if session.ending is Action.PAUSE:
             return TrialPaused(launch.trial_id, launch.attempt)
         return TrialReturned(launch.trial_id, launch.attempt, stopped=session.ending is not None and not session.done)
+
+    def _run_trainable(self, trainable: Any, launch: Launch, session: TrialSession) -> None:
+        if not isinstance(trainable, type):
+            run_function(trainable, launch.config)
+        elif issubclass(trainable, Trainable):
+            self._classes.run(trainable, launch, session, self._outbox)
+        else:
+            raise TypeError(f"the class {trainable.__name__} must inherit from tune.Trainable to be a trial")
 
     def _places(self, launch: Launch) -> tuple[Storage, Path]:
         """Return the trial's place in the storage and its directory on this machine."""

@@ -48,7 +48,7 @@ class InlineBackend(TrialBackend):
         **_: Any,
     ) -> None:
         self._storage = storage
-        self._outbox = Outbox(limit=None)
+        self._outbox = Outbox(served=False)
         settings = ProcessSettings(storage, log_files(log_to_file), chdir_to_trial_dir, export_formats)
         self._runner = TrialRunner(lambda: trainable, settings, self._outbox)
         self._queue: deque[Launch] = deque()
