@@ -30,7 +30,7 @@ import tune
 HOOKS = ("train_epoch_end", "validation_end", "train_end", "test_end")
 
 
-class TuneReportCheckpointCallback(Callback):
+class TuneReportCheckpointCallback(Callback):  # type: ignore[misc]
     """Reports the trainer's metrics at a hook, with a checkpoint of the whole trainer.
 
     Args:
