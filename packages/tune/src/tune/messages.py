@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from tune.result import lookup
 from tune.trial import CheckpointRecord, Config, Result, TrialFailure
 
 
@@ -43,7 +44,13 @@ class StopRule(msgspec.Struct, frozen=True):
 
     def holds(self, result: Result) -> bool:
         """Tell whether a trial ends with this result."""
-        return any(name in result and result[name] >= bound for name, bound in self.bounds.items())
+        for name, bound in self.bounds.items():
+            value = result.get(name)
+            if value is None and "/" in name:
+                value = lookup(result, name)
+            if value is not None and value >= bound:
+                return True
+        return False
 
 
 class Action(enum.StrEnum):

@@ -8,7 +8,8 @@ costs little on its way through pipes, the journal and the controller.
 from __future__ import annotations
 
 import datetime
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from tune.trial import Result, Trial
 
@@ -64,6 +65,17 @@ def complete(trial: Trial, result: Result, *, done: bool = False) -> Result:
         HOSTNAME: trial.hostname,
         CONFIG: trial.config,
     }
+
+
+def lookup(result: Mapping[str, Any], name: str) -> Any:
+    """Return an entry by its own name, or a nested one by its flat name ``a/b``; None if there is none."""
+    if name in result:
+        return result[name]
+    head, separator, rest = name.partition("/")
+    if not separator:
+        return None
+    inner = result.get(head)
+    return lookup(inner, rest) if isinstance(inner, Mapping) else None
 
 
 def format_date(seconds: float) -> str:

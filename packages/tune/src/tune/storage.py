@@ -138,7 +138,11 @@ class Storage:
     def write(self, data: bytes) -> None:
         """Write the file, whole or not at all."""
         if self.filesystem is not None:
-            self.filesystem.pipe_file(self.path, data)
+            try:
+                self.filesystem.pipe_file(self.path, data)
+            except FileNotFoundError:  # a file system that has real directories
+                self.filesystem.makedirs(self.path.rpartition("/")[0], exist_ok=True)
+                self.filesystem.pipe_file(self.path, data)
             return
         target = Path(self.path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +157,11 @@ class Storage:
             return
         for file in _local_files(Path(directory)):
             remote = f"{self.path}/{file.relative_to(directory).as_posix()}"
-            self.filesystem.put_file(str(file), remote)
+            try:
+                self.filesystem.put_file(str(file), remote)
+            except FileNotFoundError:  # as in `write`
+                self.filesystem.makedirs(remote.rpartition("/")[0], exist_ok=True)
+                self.filesystem.put_file(str(file), remote)
 
     def download(self, directory: str | os.PathLike[str]) -> None:
         """Copy everything below to a local directory.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,9 @@ def _move_aside(location: Location) -> None:
                 f"there is an experiment {location.name!r} at {place.url} already: go on with it by resume=True, "
                 "choose another name, or delete it."
             )
+        if is_experiment(location.directory):  # staged for one that is gone
+            ExperimentLock(location.directory).release()
+            shutil.rmtree(location.directory)
         return
     directory = location.directory
     if not is_experiment(directory):

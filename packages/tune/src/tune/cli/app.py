@@ -11,13 +11,13 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from tune.api.results.analysis import ExperimentAnalysis
-from tune.api.results.nested import flatten, lookup
+from tune.api.results.nested import flatten
 from tune.api.results.result import trial_metrics
 from tune.api.results.scores import SCOPES
 from tune.cli import output
 from tune.cli.experiments import all_in, analyse, find
 from tune.errors import TuneError
-from tune.result import metrics_only
+from tune.result import lookup, metrics_only
 from tune.storage import default_storage_path
 from tune.trial import Trial
 

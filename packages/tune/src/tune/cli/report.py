@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tune.api.results.analysis import ExperimentAnalysis
-from tune.api.results.nested import lookup
 from tune.api.results.scores import as_number
 from tune.html_report import write_report
 from tune.html_report.curves import CurveStore
-from tune.result import TRAINING_ITERATION
+from tune.result import TRAINING_ITERATION, lookup
 
 
 def write_page_of(analysis: ExperimentAnalysis, path: Path | None) -> Path:

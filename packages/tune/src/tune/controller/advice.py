@@ -106,7 +106,7 @@ class Advice:
 
     def sync(self, trial: Trial) -> Sync:
         """Say at which of its next results a trial waits."""
-        if self.stopper is not None:
+        if self.stopper is not None and self.stopper.bounds() is None:
             return _EVERY
         return self.scheduler.sync(trial) if self.scheduler is not None else Sync()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tune.result import lookup
 from tune.trial import FailureKind, Result, TrialFailure
 
 
@@ -31,6 +32,10 @@ class Judge:
             value = result.get(name)
             if type(value) is float and value == value:  # noqa: PLR0124 - the quick way to ask for NaN; the usual case
                 continue
+            if value is None and "/" in name:
+                value = lookup(result, name)
+                if value is not None:
+                    seen = {**seen, name: value}  # a nested metric, where everybody looks for it
             problem = _problem(name, value, result)
             if problem is None:
                 continue

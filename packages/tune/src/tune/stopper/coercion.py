@@ -38,7 +38,10 @@ def coerce_stop(stop: Any) -> tuple[Stopper | None, dict[str, float]]:
             f"or a tune.Stopper; got {stop!r} ({type(stop).__name__})."
             + (" A class with stop_all must derive from tune.Stopper." if hasattr(stop, "stop_all") else "")
         )
-    return stop, stop.bounds() or {}
+    bounds = stop.bounds()
+    if bounds is not None and type(stop).stop_all is Stopper.stop_all:
+        return None, bounds  # the bounds say it all: nobody need be asked
+    return stop, bounds or {}
 
 
 def _bounds(stop: Mapping[Any, Any], prefix: str = "") -> dict[str, float]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from tune.api.results.experiment_files import SavedExperiment, open_experiment
 from tune.api.results.frames import frame
-from tune.api.results.nested import flatten, lookup
+from tune.api.results.nested import flatten
 from tune.api.results.result import Result, best_checkpoint, trial_metrics
 from tune.api.results.scores import SCOPES, as_number, better, score
 from tune.argument_checks import one_of
 from tune.checkpoint import Checkpoint
-from tune.result import complete
+from tune.result import complete, lookup
 from tune.trial import Config, Trial
 from tune.trial import Result as Metrics
 
@@ -85,6 +85,11 @@ class ExperimentAnalysis:
     def state(self) -> str:
         """``running``, why the sweep ended, as ``complete``, or ``interrupted``."""
         return self._experiment.state
+
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec filesystem of `experiment_path`."""
+        return Checkpoint(self._experiment.storage, self._experiment.filesystem).filesystem
 
     # -- the best, by the sweep's metric and mode
 
@@ -183,7 +188,7 @@ class ExperimentAnalysis:
                 rows.append(
                     {
                         **complete(trial, result, done=trial.status.finished),
-                        "logdir": self._experiment.trial_path(trial),
+                        "logdir": self._experiment.place(trial).url,
                     }
                 )
         return frame(rows, "ExperimentAnalysis.dataframe()")
@@ -283,7 +288,7 @@ class ExperimentAnalysis:
 
     def result_of(self, trial: Trial) -> Result:
         """Return a trial's outcome."""
-        return Result(trial, self._experiment.trial_path(trial), lambda: self._experiment.history(trial))
+        return Result(trial, self._experiment.place(trial), lambda: self._experiment.history(trial))
 
     # -- inside
 

@@ -68,9 +68,14 @@ class SavedExperiment:
             return "running"
         return str(self._read.ended or "interrupted")
 
-    def trial_path(self, trial: Trial) -> str:
-        """Return the directory or URL of a trial."""
-        return f"{self.storage}/{trial.dirname}"
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec filesystem of a remote one; None if it is local."""
+        return self._storage.storage.filesystem
+
+    def place(self, trial: Trial) -> Storage:
+        """Return the place of a trial in the storage."""
+        return self._storage.storage.child(trial.dirname)
 
     def history(self, trial: Trial) -> list[Result]:
         """Return all results of a trial, oldest first."""

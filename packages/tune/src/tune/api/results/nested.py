@@ -22,14 +22,3 @@ def flatten(nested: Mapping[str, Any], separator: str = "/") -> dict[str, Any]:
         else:
             flat[str(name)] = value
     return flat
-
-
-def lookup(result: Mapping[str, Any], name: str) -> Any:
-    """Return an entry by its own or its flat name, None if there is none."""
-    if name in result:
-        return result[name]
-    head, separator, rest = name.partition("/")
-    if not separator:
-        return None
-    inner = result.get(head)
-    return lookup(inner, rest) if isinstance(inner, Mapping) else None

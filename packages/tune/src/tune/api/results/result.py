@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from tune.api.results.experiment_files import open_experiment
 from tune.api.results.frames import frame
-from tune.api.results.nested import lookup
 from tune.api.results.scores import as_number
 from tune.argument_checks import one_of
 from tune.checkpoint import Checkpoint
 from tune.errors import ExperimentNotFoundError, TrialFailedError
-from tune.result import complete, metrics_only
-from tune.trial import Config, Trial, TrialFailure
+from tune.result import complete, lookup, metrics_only
+from tune.storage import Storage
+from tune.trial import CheckpointRecord, Config, Trial, TrialFailure
 from tune.trial import Result as Metrics
 
 if TYPE_CHECKING:
@@ -32,11 +32,10 @@ class Result:
     Made by ``ResultGrid`` and `from_path`, not by hand.
     """
 
-    def __init__(self, trial: Trial, path: str, history: Callable[[], list[Metrics]]) -> None:
+    def __init__(self, trial: Trial, place: Storage, history: Callable[[], list[Metrics]]) -> None:
         self._trial = trial
+        self._place = place
         self._history = history
-        #: directory or URL of the trial in the storage
-        self.path = path
 
     @classmethod
     def from_path(cls, path: str | Path, storage_filesystem: Any = None) -> Result:
@@ -55,7 +54,12 @@ class Result:
         trial = next((trial for trial in experiment.trials if trial.dirname == dirname), None)
         if trial is None:
             raise ExperimentNotFoundError(f"no trial of the experiment {parent!r} has the directory {dirname!r}.")
-        return cls(trial, experiment.trial_path(trial), lambda: experiment.history(trial))
+        return cls(trial, experiment.place(trial), lambda: experiment.history(trial))
+
+    @property
+    def path(self) -> str:
+        """Directory or URL of the trial in the storage."""
+        return self._place.url
 
     @property
     def metrics(self) -> Metrics:
@@ -89,12 +93,16 @@ class Result:
     def checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint."""
         record = self._trial.checkpoint
-        return None if record is None else Checkpoint(f"{self.path}/{record.name}")
+        return None if record is None else self._checkpoint(record)
 
     @property
     def best_checkpoints(self) -> list[tuple[Checkpoint, dict[str, float]]]:
         """All checkpoints that were kept, oldest first, each with the numbers it was reported with."""
-        return [(Checkpoint(f"{self.path}/{kept.name}"), dict(kept.metrics)) for kept in self._trial.checkpoints]
+        return [(self._checkpoint(record), dict(record.metrics)) for record in self._trial.checkpoints]
+
+    def _checkpoint(self, record: CheckpointRecord) -> Checkpoint:
+        place = self._place.child(record.name)
+        return Checkpoint(place.path, place.filesystem)
 
     def get_best_checkpoint(self, metric: str, mode: str) -> Checkpoint | None:
         """Return the kept checkpoint that was reported with the best value of a metric; None if there is none.
@@ -126,9 +134,7 @@ class Result:
     @property
     def filesystem(self) -> Any:
         """The fsspec filesystem of `path`."""
-        import fsspec  # noqa: PLC0415 - rarely needed, and slow to import
-
-        return fsspec.core.url_to_fs(self.path)[0]
+        return Checkpoint(self._place.path, self._place.filesystem).filesystem
 
     def __repr__(self) -> str:
         shown: dict[str, Any] = {"metrics": metrics_only(self.metrics), "path": self.path}

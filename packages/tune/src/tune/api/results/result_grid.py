@@ -31,9 +31,7 @@ class ResultGrid:
     @property
     def filesystem(self) -> Any:
         """The fsspec filesystem of `experiment_path`."""
-        import fsspec  # noqa: PLC0415 - rarely needed, and slow to import
-
-        return fsspec.core.url_to_fs(self.experiment_path)[0]
+        return self._analysis.filesystem
 
     @property
     def errors(self) -> list[Exception]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
-from tune.api.results.nested import lookup
 from tune.argument_checks import one_of
+from tune.result import lookup
 from tune.trial import Result
 
 #: ``last``: the last result; ``all``: the best of all; the others: the mean of all or of the last ones.
