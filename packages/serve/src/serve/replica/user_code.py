@@ -1,0 +1,186 @@
+"""The user's class or function inside a replica: made once, called by handles and by HTTP, told of changes.
+
+All of it runs on the replica's event loop. What is not ``async`` runs in threads, so that a slow method keeps neither
+the loop nor health checks waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import io
+import pickle
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from serve.context import ReplicaContext, set_replica_context
+from serve.errors import RayServeException
+from serve.specs import DeploymentSpec, HandleMarker
+
+#: what a generator's end looks like across a thread; StopIteration cannot cross one
+_END = object()
+
+
+class UserCode:
+    """The user's code of one deployment.
+
+    Args:
+        spec: the deployment.
+        replica_id: this replica.
+        make_handle: makes the handle that takes the place of a bound deployment.
+    """
+
+    def __init__(self, spec: DeploymentSpec, replica_id: str, make_handle: Callable[[HandleMarker], Any]) -> None:
+        self._spec = spec
+        self._replica_id = replica_id
+        self._make_handle = make_handle
+        self._threads = ThreadPoolExecutor(int(spec.config["max_ongoing_requests"]), thread_name_prefix="serve-request")
+        self._target: Any = None
+        self._instance: Any = None
+
+    @property
+    def instance(self) -> Any:
+        """The user's object, or the user's function."""
+        return self._instance
+
+    async def make(self) -> None:
+        """Load the code and make the instance; whatever the user's code raises goes to the caller."""
+        self._target, args, kwargs = _load(self._spec.blob, self._make_handle)
+        set_replica_context(ReplicaContext(self._spec.id, self._replica_id))
+        if not inspect.isclass(self._target):
+            self._instance = self._target
+            return
+        instance = self._target.__new__(self._target)
+        made: Any = self._target.__init__(instance, *args, **kwargs)
+        if inspect.isawaitable(made):  # async def __init__, as Ray allows
+            await made
+        self._instance = instance
+        set_replica_context(ReplicaContext(self._spec.id, self._replica_id, instance))
+        if self._spec.config.get("user_config") is not None:
+            await self.reconfigure(self._spec.config["user_config"])
+
+    async def reconfigure(self, user_config: Any) -> None:
+        """Pass a ``user_config`` on.
+
+        Raises:
+            RayServeException: the class has no ``reconfigure``.
+        """
+        method = getattr(self._instance, "reconfigure", None)
+        if method is None or not inspect.isclass(self._target):
+            raise RayServeException(
+                f"deployment {self._spec.id} has a user_config, but {self._target.__name__} has no "
+                "reconfigure(user_config)"
+            )
+        await self._run(method, (user_config,), {})
+
+    async def check_health(self) -> None:
+        """Ask the user's ``check_health``, if there is one; what it raises means unhealthy."""
+        method = getattr(self._instance, "check_health", None)
+        if method is not None and inspect.isclass(self._target):
+            await self._run(method, (), {})
+
+    def method(self, name: str) -> Callable[..., Any]:
+        """Return what a call of this name runs.
+
+        Raises:
+            AttributeError: there is no such method; the message lists those there are.
+        """
+        if not inspect.isclass(self._target):
+            if name != "__call__":
+                raise AttributeError(f"deployment {self._spec.id} is a function; it has no method {name!r}")
+            function: Callable[..., Any] = self._target
+            return function
+        method = getattr(self._instance, name, None)
+        if not callable(method):
+            known = sorted(
+                known
+                for known in dir(self._instance)
+                if not known.startswith("_") and callable(getattr(self._instance, known))
+            )
+            raise AttributeError(  # noqa: TRY004 - as Python itself for a missing method
+                f"deployment {self._spec.id} has no method {name!r}; it has {', '.join(known) or 'none'}"
+            )
+        found: Callable[..., Any] = method
+        return found
+
+    async def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a method and return its result.
+
+        Raises:
+            TypeError: it is a generator; those are called with ``stream=True``.
+        """
+        method = self.method(name)
+        if _is_generator(method):
+            raise TypeError(
+                f"{self._spec.id}.{name} is a generator: call it with handle.options(stream=True).{name}.remote(...)"
+            )
+        return await self._run(method, args, kwargs)
+
+    async def stream(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        """Call a generator method and yield what it yields; another one's single result is a stream of one."""
+        result = (
+            self.method(name)(*args, **kwargs)
+            if _is_generator(self.method(name))
+            else await self.call(name, args, kwargs)
+        )
+        if inspect.isasyncgen(result):
+            async for item in result:
+                yield item
+        elif inspect.isgenerator(result):
+            async for item in self.in_thread(result):
+                yield item
+        else:
+            yield result
+
+    async def in_thread(self, iterator: Iterator[Any]) -> AsyncIterator[Any]:
+        """Yield what an ordinary iterator yields, each item made in a thread."""
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+
+        def step() -> Any:
+            return context.run(next, iterator, _END)
+
+        while (item := await loop.run_in_executor(self._threads, step)) is not _END:
+            yield item
+
+    async def _run(self, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if _is_async(method):
+            return await method(*args, **kwargs)
+        context = contextvars.copy_context()
+        call = functools.partial(context.run, method, *args, **kwargs)
+        result = await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await result if inspect.isawaitable(result) else result
+
+    async def end(self) -> None:
+        """Let the user's object go: its ``__del__`` runs once."""
+        instance, self._instance = self._instance, None
+        finalizer = getattr(instance, "__del__", None)
+        set_replica_context(None)
+        if finalizer is not None and _is_async(finalizer):
+            await finalizer()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _load(blob: bytes, make_handle: Callable[[HandleMarker], Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    loaded: tuple[Any, tuple[Any, ...], dict[str, Any]] = _Unpickler(io.BytesIO(blob), make_handle).load()
+    return loaded
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, make_handle: Callable[[HandleMarker], Any]) -> None:
+        super().__init__(file)
+        self._make_handle = make_handle
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._make_handle(pid)
+
+
+def _is_async(method: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(method) or inspect.iscoroutinefunction(getattr(type(method), "__call__", None))
+
+
+def _is_generator(method: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method)
