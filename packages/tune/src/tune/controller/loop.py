@@ -130,7 +130,8 @@ class _Sweep:
         self._hooks.step("on_step_begin")
         instructions = self._ask(self._machine.begin, self._opened.began)
         self._write_journal()
-        self._snapshot()
+        if self._opened.resumed:
+            self._snapshot()  # what has changed since the earlier driver is in no record of its
         self._carry_out(instructions)
         self._hooks.step("on_step_end")
 

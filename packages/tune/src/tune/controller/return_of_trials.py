@@ -51,7 +51,9 @@ class ReturnOfTrials:
         """The attempt is over, if one was under way: its process ended with its driver."""
         trial, order = run.trial, self._state.order
         if run.phase is Phase.ACTIVE and any(map(_is_end, order.buffered(trial.index))):
-            return  # it had ended before; its turn comes
+            # It had ended before. Its turn comes, and until then its place is not free.
+            self._desk.places.take(trial.trial_id, trial.resources)
+            return
         run.waiting = 0
         end: TrialReturned | TrialPaused
         if run.phase is Phase.ACTIVE and (run.imposed is not None or run.ending not in {None, EndCause.SWEEP}):
@@ -66,6 +68,7 @@ class ReturnOfTrials:
         if order.waits_for(trial.index):
             saved, run.saved = run.saved, []
             order.push(trial.index, Delivery(now, end, saved))
+            self._desk.places.take(trial.trial_id, trial.resources)
         elif isinstance(end, TrialReturned):
             self._endings.returned(run, True, now)
         else:

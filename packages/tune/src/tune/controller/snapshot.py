@@ -108,7 +108,7 @@ def restore_searcher(advisers: Advisers, fresh: Searcher) -> Searcher:
 def write(directory: Path, position: Position, state: State, advisers: bytes | None) -> None:
     """Replace the snapshot."""
     data = msgspec.msgpack.encode(Snapshot(position, pickle.dumps(state, pickle.HIGHEST_PROTOCOL), advisers))
-    replace_file(directory / _NAME, data)
+    replace_file(directory / _NAME, data, durable=True)
 
 
 def read(directory: Path) -> Snapshot | None:
@@ -136,11 +136,18 @@ def unpickle(data: bytes, what: str) -> Any:
         return None
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, also if the machine dies."""
+def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        path: of the file.
+        data: its new contents.
+        durable: whether it must be on the disk before the old one is gone, should the machine itself crash.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)
