@@ -291,7 +291,7 @@ def test_a_torn_file_is_continued_without_gap_or_repetition(
     (path,) = [path for path in (tmp_path / "trial_0").iterdir() if not path.name.startswith("params")]
     os.truncate(path, max(0, path.stat().st_size - torn))
 
-    trial.iteration, trial.attempts = recorded, 2
+    trial.iteration = recorded
     other = make_trial(1)
     other.attempts = 0
     after = started(kind(), tmp_path, trial, other, resumed=True, recorded=lambda _: results[:recorded])
@@ -306,7 +306,7 @@ def test_a_trial_that_restarts_from_nothing_loses_its_old_rows(tmp_path: Path, k
     before = started(kind(), tmp_path, trial)
     log(before, trial, result(1, loss=1), result(2, loss=2))
     before.flush()
-    trial.iteration, trial.attempts = 0, 2
+    trial.iteration = 0
     after = started(kind(), tmp_path, trial, resumed=True, recorded=lambda _: [])
     log(after, trial, result(1, loss=3))
     after.flush()

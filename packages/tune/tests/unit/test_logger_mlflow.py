@@ -102,10 +102,9 @@ def test_a_resumed_sweep_goes_on_with_its_runs(uri: str, tmp_path: Path) -> None
     # the driver is killed here: results 3 and 4 are in the journal only
 
     done.status, fresh.attempts = TrialStatus.TERMINATED, 0
-    going.attempts = done.attempts = 2
     after = begun(uri, tmp_path, info={"resumed": True, "recorded": lambda _: results[:4]})
     after.on_step_begin(0, [going, done, fresh])
-    going.config = {**going.config, "lr": 0.5}
+    going.config, going.attempts = {**going.config, "lr": 0.5}, 2
     after.on_trial_start(0, [], going)
     for each in results[4:]:
         after.on_trial_result(0, [], going, each)

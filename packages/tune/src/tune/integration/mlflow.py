@@ -80,7 +80,10 @@ class MLflowLoggerCallback(LoggerCallback):
         self._runs: dict[str, str] = {}
         self._waiting: dict[str, list[Result]] = {}
         self._sent_at = 0.0
+        #: trials whose runs were there before this sweep's driver
+        self._found: set[str] = set()
         self._resumed = False
+        self._behind = False
         self._recorded: Any = None
 
     def setup(
@@ -93,13 +96,13 @@ class MLflowLoggerCallback(LoggerCallback):
         name = self._experiment_name or str(info.get("experiment_name") or "tune")
         experiment = self._client.get_experiment_by_name(name)
         self._experiment_id = self._client.create_experiment(name) if experiment is None else experiment.experiment_id
-        self._resumed = bool(info.get("resumed"))
+        self._resumed = self._behind = bool(info.get("resumed"))
         self._recorded = info.get("recorded")
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         """In the first round of a resumed sweep, send what was recorded but not sent."""
-        if self._resumed:
-            self._resumed = False
+        if self._behind:
+            self._behind = False
             for trial in trials:
                 if trial.attempts and self._recorded is not None:
                     self._catch_up(trial)
@@ -125,6 +128,7 @@ class MLflowLoggerCallback(LoggerCallback):
             self._client.log_artifacts(run, str(self.trial_path(trial)))
         self._client.set_terminated(run, "FAILED" if failed else "FINISHED")
         del self._runs[trial.trial_id]
+        self._found.discard(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Send what waits, once a second."""
@@ -145,8 +149,10 @@ class MLflowLoggerCallback(LoggerCallback):
     def _run_of(self, trial: Trial) -> str:
         run = self._runs.get(trial.trial_id)
         if run is None:
-            run = self._find(trial) if trial.attempts > 1 else None
-            if run is None:
+            run = self._find(trial) if self._resumed or trial.attempts > 1 else None
+            if run is not None:
+                self._found.add(trial.trial_id)
+            else:
                 tags = {**self._tags, TRIAL_TAG: trial.trial_id, "trial_name": str(trial)}
                 tags = {name: str(value) for name, value in tags.items()}
                 run = str(self._client.create_run(self._experiment_id, run_name=str(trial), tags=tags).info.run_id)
@@ -177,7 +183,7 @@ class MLflowLoggerCallback(LoggerCallback):
     def _send_params(self, trial: Trial) -> None:
         """Send the configuration; of one that has changed since, as tags, because MLflow's parameters cannot change."""
         run = self._runs[trial.trial_id]
-        known = self._client.get_run(run).data.params if trial.attempts > 1 else {}
+        known = self._client.get_run(run).data.params if trial.attempts > 1 or trial.trial_id in self._found else {}
         params = _params(trial.config)
         new = [Param(name, value) for name, value in params.items() if name not in known]
         changed = [

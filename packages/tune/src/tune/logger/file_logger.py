@@ -71,6 +71,8 @@ class FileLogger(LoggerCallback, ABC):
         self._flushed_at = time.monotonic()
         #: ended trials whose files are still remembered
         self._ended: set[str] = set()
+        #: whether files of an earlier run may be there
+        self.resumed = False
         self._unrepaired = False
         self._recorded: Recorded | None = None
         self._writer = Writer(f"skate-tune-{type(self).__name__}")
@@ -89,7 +91,7 @@ class FileLogger(LoggerCallback, ABC):
         ``info["recorded"]`` is a function from a trial's id to the results that the journal has of it.
         """
         super().setup(stop, num_samples, total_num_samples, **info)
-        self._unrepaired = bool(info.get("resumed"))
+        self.resumed = self._unrepaired = bool(info.get("resumed"))
         self._recorded = info.get("recorded")
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:

@@ -43,7 +43,11 @@ class TBXLoggerCallback(FileLogger):
     def open_file(self, trial: Trial) -> TrialFile:
         """Return the trial's event file: the one that is there, or one named as TensorBoard expects."""
         directory = self.trial_path(trial)
-        there = next(iter(directory.glob(f"events.out.tfevents.*{SUFFIX}")), None) if trial.attempts > 1 else None
+        there = (
+            next(iter(directory.glob(f"events.out.tfevents.*{SUFFIX}")), None)
+            if self.resumed or trial.attempts > 1
+            else None
+        )
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}{SUFFIX}"
         return EventFile(there or directory / name)
 
