@@ -36,7 +36,8 @@ _PARTS: dict[str, Callable[[Settings], Any]] = {
     "stop": lambda settings: settings.run.stop,
     "callbacks": lambda settings: settings.run.callbacks,
     "progress_reporter": lambda settings: settings.run.progress_reporter,
-    "storage_filesystem": lambda settings: settings.run.storage_filesystem,
+    # Never saved: it holds credentials. Whoever restores passes it again, or has it in the environment.
+    "storage_filesystem": lambda _settings: None,
     "backend": lambda settings: settings.backend,
     "constraints": lambda settings: settings.tune.constraints,
     "trial_name_creator": lambda settings: settings.tune.trial_name_creator,
