@@ -9,13 +9,12 @@ import httptools
 
 from serve.errors import BackPressureError, DeploymentUnavailableError
 from serve.handle.router import Wish
+from serve.http.headers import CLIENT, OURS, ROOT_PATH
 from serve.http.limits import Refused
 from serve.http.protocol import GuardedProtocol
-from serve.proxy.relay import CLIENT, FULL, ROOT_PATH, Relay
+from serve.proxy.relay import Relay
 from serve.proxy.upstream import Tunnel
 from serve.specs import ReplicaInfo
-
-_OURS = frozenset({ROOT_PATH, CLIENT, FULL})
 
 
 class RelayProtocol(GuardedProtocol):
@@ -96,7 +95,7 @@ class RelayProtocol(GuardedProtocol):
     def _upgrade_head(self, root_path: str) -> bytes:
         parts = [b"GET ", self.url, b" HTTP/1.1\r\n"]
         for name, value in self.headers:
-            if name not in _OURS:
+            if name not in OURS:
                 parts += (name, b": ", value, b"\r\n")
         if self.client is not None:
             parts += (CLIENT, b": ", f"{self.client[0]} {self.client[1]} {self.scheme}".encode(), b"\r\n")

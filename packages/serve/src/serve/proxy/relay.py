@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from serve.errors import BackPressureError, DeploymentUnavailableError
 from serve.handle.router import Router, Wish
+from serve.http.headers import CLIENT, FULL, OURS, ROOT_PATH
 from serve.proxy.upstream import Answer, Pool, Upstream, UpstreamError
 from serve.specs import ReplicaInfo, Route, Split, Targets
 from serve.state.routing import RoutingTable, choose_split, shadows
@@ -29,12 +30,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-#: header of a replica's answer that says "full, ask another": never sent on
-FULL = b"x-serve-full"
-#: header that tells a replica what part of the path is not its application's: never taken from a client
-ROOT_PATH = b"x-serve-root-path"
-#: header that tells a replica whom the request came from: never taken from a client
-CLIENT = b"x-serve-client"
 #: fields of one connection (RFC 9110, 7.6.1), and our own, which clients may not set
 _NOT_RELAYED = frozenset(
     {
@@ -48,9 +43,7 @@ _NOT_RELAYED = frozenset(
         b"transfer-encoding",
         b"upgrade",
         b"expect",
-        ROOT_PATH,
-        CLIENT,
-        FULL,
+        *OURS,
     }
 )
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})

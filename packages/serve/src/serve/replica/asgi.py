@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIRouter, APIWebSocketRoute
@@ -48,10 +49,10 @@ def bind_routes(router: APIRouter, instance: object) -> None:
     again from the bound method.
     """
     for number, route in enumerate(router.routes):
-        endpoint: Any = getattr(route, "endpoint", None)
+        endpoint = getattr(route, "endpoint", None)
         if endpoint is None or getattr(type(instance), getattr(endpoint, "__name__", ""), None) is not endpoint:
             continue
-        bound = endpoint.__get__(instance)
+        bound = types.MethodType(cast("Callable[..., Any]", endpoint), instance)
         if isinstance(route, APIRoute):
             router.routes[number] = _rebound(route, bound)
         elif isinstance(route, APIWebSocketRoute):

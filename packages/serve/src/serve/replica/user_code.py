@@ -179,7 +179,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _is_async(method: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(method) or inspect.iscoroutinefunction(getattr(type(method), "__call__", None))
+    if inspect.iscoroutinefunction(method):
+        return True
+    return not inspect.isroutine(method) and inspect.iscoroutinefunction(type(method).__call__)
 
 
 def _is_generator(method: Callable[..., Any]) -> bool:

@@ -1,0 +1,12 @@
+"""Header fields between proxies and replicas. No client can set them or gets to see them."""
+
+from __future__ import annotations
+
+#: in a replica's answer: it is full, ask another
+FULL = b"x-serve-full"
+#: in a proxied request: the part of the path that is not the application's
+ROOT_PATH = b"x-serve-root-path"
+#: in a proxied request: whom it came from, as ``host port scheme``
+CLIENT = b"x-serve-client"
+
+OURS = frozenset({FULL, ROOT_PATH, CLIENT})

@@ -1,0 +1,221 @@
+"""The way into a replica: counts requests, keeps to ``max_ongoing_requests``, and tells the code whom it answers.
+
+Requests that come through a proxy or a handle have waited in line there; a replica that is full nevertheless (several
+proxies do not know of each other) sends them back unread. Requests that come to the replica directly wait here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from serve.context import RequestContext, reset_request_context, set_request_context
+from serve.errors import BackPressureError
+from serve.http.headers import CLIENT, FULL, OURS, ROOT_PATH
+
+_MODEL = b"serve_multiplexed_model_id"
+
+
+class Gate:
+    """Counts the requests of one replica.
+
+    Args:
+        name: of the deployment, for messages.
+        max_ongoing: requests at a time.
+        max_queued: direct requests that may wait; -1 for any number.
+        retry_after_s: what the refused are told.
+        status_code: what the refused get.
+    """
+
+    def __init__(
+        self, name: str, max_ongoing: int, max_queued: int = -1, retry_after_s: float = 1.0, status_code: int = 503
+    ) -> None:
+        self._name = name
+        self.max_ongoing = max_ongoing
+        self.max_queued = max_queued
+        self.retry_after_s = retry_after_s
+        self.status_code = status_code
+        self.ongoing = 0
+        #: requests that were let in since the start
+        self.total = 0
+        #: the most that were in at a time since the last look
+        self.peak = 0
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._emptied: asyncio.Event | None = None
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait here."""
+        return len(self._line)
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody more is let in."""
+        return self.ongoing >= self.max_ongoing
+
+    def enter(self) -> None:
+        """Count a request in."""
+        self.ongoing += 1
+        self.total += 1
+        self.peak = max(self.peak, self.ongoing)
+
+    def leave(self) -> None:
+        """Count a request out, and let the next one in."""
+        self.ongoing -= 1
+        while self._line and not self.full:
+            waiting = self._line.popleft()
+            if not waiting.done():
+                self.enter()
+                waiting.set_result(None)
+        if self._emptied is not None and not self.ongoing:
+            self._emptied.set()
+
+    async def empty(self) -> None:
+        """Wait until nobody is in or in line."""
+        if self.ongoing:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()
+
+    @contextlib.asynccontextmanager
+    async def wait(self) -> AsyncIterator[None]:
+        """Wait in line for the body of the block.
+
+        Raises:
+            BackPressureError: the line is full.
+        """
+        if not self.full:
+            self.enter()
+        else:
+            if 0 <= self.max_queued <= len(self._line):
+                raise BackPressureError(self._name, len(self._line), self.retry_after_s)
+            waiting = asyncio.get_running_loop().create_future()
+            self._line.append(waiting)
+            try:
+                await waiting
+            except asyncio.CancelledError:
+                if waiting.done() and not waiting.cancelled():
+                    self.leave()
+                raise
+        try:
+            yield
+        finally:
+            self.leave()
+
+
+class GatedApp:
+    """The ASGI application that a replica's server runs: the gate, the request's context, then the user's.
+
+    Args:
+        app: the user's.
+        gate: of the replica.
+        app_name: name of the application.
+        root_path: prefix of the route, for requests that come directly.
+        direct: whether requests come from clients themselves, not through a proxy.
+        observe: called with method, status and seconds of each request.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        gate: Gate,
+        app_name: str,
+        *,
+        root_path: str = "",
+        direct: bool = False,
+        observe: Callable[[Any, int, float], None] | None = None,
+    ) -> None:
+        self._app = app
+        self._gate = gate
+        self._app_name = app_name
+        self._root_path = root_path
+        self._direct = direct
+        self._observe = observe
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request, or run the lifespan (ASGI)."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif self._direct:
+            await self._from_client(scope, receive, send)
+        elif self._gate.full:
+            await _refuse(scope, send, 503, b"full", [(FULL, b"1")])
+        else:
+            self._gate.enter()
+            try:
+                await self._run(_from_proxy(scope), receive, send)
+            finally:
+                self._gate.leave()
+
+    async def _from_client(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
+        if path == "/-/healthz":
+            await _refuse(scope, send, 200, b"success", [])
+            return
+        if self._root_path:
+            if path != self._root_path and not path.startswith(self._root_path + "/"):
+                await _refuse(scope, send, 404, f"no application is served at {path!r}\n".encode(), [])
+                return
+            scope["root_path"] = self._root_path
+        try:
+            async with self._gate.wait():
+                await self._run(scope, receive, send)
+        except BackPressureError as error:
+            retry_after = str(math.ceil(error.retry_after_s)).encode()
+            await _refuse(scope, send, self._gate.status_code, f"{error}\n".encode(), [(b"retry-after", retry_after)])
+
+    async def _run(self, scope: Any, receive: Any, send: Any) -> None:
+        began = time.perf_counter()
+        context = RequestContext(app_name=self._app_name, route=scope.get("root_path", "") or "/")
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                context.request_id = value.decode("latin-1")
+            elif name == _MODEL:
+                context.multiplexed_model_id = value.decode("latin-1")
+        request_id = context.request_id = context.request_id or uuid.uuid4().hex
+        status = 500
+
+        async def answered(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode("latin-1"))]
+            await send(message)
+
+        token = set_request_context(context)
+        try:
+            await self._app(scope, receive, answered)
+        finally:
+            reset_request_context(token)
+            if self._observe is not None:
+                self._observe(scope, status, time.perf_counter() - began)
+
+
+def _from_proxy(scope: Any) -> Any:
+    """Take the proxy's own header fields out and believe them."""
+    fields = []
+    for name, value in scope["headers"]:
+        if name not in OURS:
+            fields.append((name, value))
+        elif name == ROOT_PATH:
+            scope["root_path"] = value.decode()
+        elif name == CLIENT:
+            host, port, scheme = value.decode().rsplit(" ", 2)
+            scope["client"] = (host, int(port))
+            scope["scheme"] = {"http": "ws", "https": "wss"}[scheme] if scope["type"] == "websocket" else scheme
+    scope["headers"] = fields
+    return scope
+
+
+async def _refuse(scope: Any, send: Any, status: int, body: bytes, fields: list[tuple[bytes, bytes]]) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1013})
+        return
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()), *fields]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
