@@ -1,0 +1,50 @@
+"""What a worker has imported before user code asks for it: see decision 7."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+import core
+
+@core.remote
+def loaded():
+    return [name for name in {names!r} if name in sys.modules]
+
+@core.remote
+class AsyncActor:
+    async def loaded(self):
+        import sys
+        return "asyncio" in sys.modules
+
+core.init(num_cpus=2, log_to_driver=False)
+print(core.get(loaded.remote()), core.get(AsyncActor.remote().loaded.remote()))
+"""
+#: Each costs a process milliseconds and megabytes.
+HEAVY = [
+    "asyncio",
+    "ssl",
+    "_hashlib",
+    "shutil",
+    "subprocess",
+    "tempfile",
+    "numpy",
+    "json",
+    "difflib",
+    "core.unpicklable",
+]
+
+
+def run(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip()
+
+
+def test_a_worker_carries_nothing_heavy_unasked() -> None:
+    assert run(PROGRAM.format(names=HEAVY)) == "[] True"
+
+
+def test_what_the_driver_has_imported_is_there() -> None:
+    assert run("import asyncio\n" + PROGRAM.format(names=["asyncio"])) == "['asyncio'] True"
