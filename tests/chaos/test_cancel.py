@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import core
+from core.util.state import list_tasks
 from tests.conformance.rendezvous import Gate, Tally, process_is_gone, wait_until
 
 #: Seconds that what is cancelled would take.
@@ -363,29 +364,97 @@ def test_a_storm_of_5100_cancellations() -> None:
 
 @core.remote
 def tree(depth: int, tally: Tally) -> None:
-    """A binary tree of tasks whose leaves sleep."""
-    tally.add("started")
+    """A binary tree of tasks whose leaves sleep. Only they tell of their end: the clean-up of the others may be cut
+    short, by the interrupt that comes after the news of a child's end.
+    """
+    if depth:
+        tally.add("branch")
+        core.get([tree.remote(depth - 1, tally) for _ in range(2)])
+        return
     try:
-        if depth == 0:
-            time.sleep(FOR_EVER)
-        else:
-            core.get([tree.remote(depth - 1, tally) for _ in range(2)])
+        tally.add("leaf")
+        time.sleep(FOR_EVER)
     finally:
-        tally.add("ended")
+        tally.add("end of leaf")
+
+
+def all_leaves_ended(tally: Tally) -> bool:
+    lines = tally.lines()
+    return lines.count("end of leaf") >= lines.count("leaf")
+
+
+def nothing_unfinished() -> bool:
+    return all(row.end_time_ms for row in list_tasks())
 
 
 def test_recursion_reaches_grandchildren(tally: Tally) -> None:
     ref = tree.remote(2, tally)
     # Two leaves run at a time. Deeper tasks go first, so the leaves of one branch may come before the other branch.
-    wait_until(lambda: tally.lines().count("started") >= 4)
+    wait_until(lambda: tally.lines().count("leaf") == 2)
     core.cancel(ref, recursive=True)
     assert_cancelled(ref)
-    wait_until(lambda: tally.lines().count("ended") == tally.lines().count("started"), what="all of the tree to end")
+    wait_until(nothing_unfinished, SOON, "all of the tree to end")
+    wait_until(lambda: all_leaves_ended(tally), SOON, "the leaves to end")
+
+
+def test_recursion_reaches_what_is_submitted_after_the_cancellation(tally: Tally) -> None:
+    """Where the interrupt finds a task in the middle of submitting, one more child comes; or in its clean-up."""
+
+    @core.remote
+    def child(tally: Tally) -> None:
+        tally.add("child started")
+        try:
+            time.sleep(FOR_EVER)
+        finally:
+            tally.add("child ended")
+
+    @core.remote
+    def late(tally: Tally) -> None:
+        tally.add("parent")
+        try:
+            time.sleep(FOR_EVER)
+        finally:
+            child.remote(tally)
+            wait_until(lambda: "child started" in tally.lines())
+
+    ref = late.remote(tally)
+    wait_until(tally.count)
+    core.cancel(ref)
+    assert_cancelled(ref)
+    wait_until(lambda: "child ended" in tally.lines(), SOON, "the late child to end")
+
+
+def test_recursion_reaches_calls_and_tasks_that_wait_for_arguments(tally: Tally) -> None:
+    @core.remote(num_cpus=0)
+    class Sleeper:
+        def sleep(self, tally: Tally) -> None:
+            tally.add("call started")
+            time.sleep(FOR_EVER)
+
+    @core.remote
+    def parent(sleeper: Any, tally: Tally) -> None:
+        call = sleeper.sleep.remote(tally)
+        behind = nothing.remote(call)
+        core.get(behind)
+
+    sleeper = Sleeper.remote()
+    ref = parent.remote(sleeper, tally)
+    wait_until(tally.count)
+    core.cancel(ref)
+    assert_cancelled(ref)
+    wait_until(
+        lambda: (
+            {row.name for row in list_tasks() if row.error_type == "core.exceptions.TaskCancelledError"}
+            == {"parent", "nothing", "Sleeper.sleep"}
+        ),
+        SOON,
+        "all three to be cancelled",
+    )
 
 
 def test_force_with_recursion_ends_children(tally: Tally) -> None:
     ref = tree.remote(1, tally)
-    wait_until(lambda: tally.lines().count("started") == 3)
+    wait_until(lambda: tally.lines().count("leaf") == 2)
     core.cancel(ref, force=True, recursive=True)
     assert_cancelled(ref)
     wait_until(lambda: core.available_resources().get("CPU") == 2.0, what="all CPUs to come back")

@@ -205,6 +205,8 @@ class Actors:
         task = Task(rt.next_task_id(), method.name, b"", _NO_COST, returns, retries)
         task.options = options
         task.pool = client
+        if rt.kind == "worker":
+            task.parent, _ = rt.current_task()
         rt.values.pack_arguments(task, method.name, args, kwargs)
         with self._reactor.lock:
             if 0 < token.max_pending_calls <= client.unfinished:

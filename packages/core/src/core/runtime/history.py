@@ -62,6 +62,14 @@ class History:
         rows += [_ended_row(ended, to_wall) for ended in islice(reversed(self.ended), MAX_ROWS - len(rows))]
         return rows
 
+    def any_unfinished(self) -> bool:
+        """Tell whether a task or call that this process submitted is not finished."""
+        return next(self._unfinished(), None) is not None
+
+    def children(self, parent: bytes) -> list[Task]:
+        """Return the unfinished tasks and calls that the task ``parent`` submitted from this process."""
+        return [task for task, _ in self._unfinished() if task.parent == parent]
+
     def _unfinished(self) -> Iterator[tuple[Task, str]]:
         for task in self._rt.tasks.waiting.values():
             if not task.cancelled:

@@ -26,15 +26,16 @@ import contextlib
 import logging
 import os
 import select
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol
 
 from core.protocol.framing import ProtocolError
 from core.runtime.connection import Connection
+from core.runtime.pending_signal import PendingSignal
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +114,8 @@ class Reactor:
         os.set_blocking(self._wake_write, False)
         self._poller.register(self._wake_read, select.POLLIN)
         self._buffer = bytearray(READ_BYTES)
-        #: a signal came while the main thread held the lock: send it again
-        self._deferred_signal = 0
+        #: a signal for the main thread that is to be sent again
+        self._signal = PendingSignal()
         self._thread: threading.Thread | None = None
         self._deadline: float | None = None
 
@@ -425,8 +426,8 @@ class Reactor:
         seen, quiet = -1, 0
         while not self.closed:
             time.sleep(PATROL)
-            if self._deferred_signal:
-                self._resend_signal()
+            if monotonic() >= self._signal.due:
+                self._signal.send()
             if self.dirty:
                 with self.lock:
                     self.flush_dirty()
@@ -449,8 +450,14 @@ class Reactor:
         self._background_reading = True
         seen = self.activity
         try:
-            while not self._parked and self.activity == seen and not self.closed and not self._deferred_signal:
-                self.step(None)
+            while not self._parked and self.activity == seen and not self.closed:
+                due = self._signal.due
+                if due == inf:
+                    self.step(None)
+                elif due > monotonic():
+                    self.step(due - monotonic())
+                else:
+                    break
         finally:
             self._background_reading = False
             self._role.release()
@@ -460,7 +467,7 @@ class Reactor:
         """Sleep while a user thread holds the role for long; it wakes us when it lets go."""
         self._background_asleep = True
         # Whoever releases the role looks at the flag after the release; so look at the role after setting the flag.
-        if not self._role.locked() or self.dirty or self.closed or self._deferred_signal:
+        if not self._role.locked() or self.dirty or self.closed or self._signal.due < inf:
             self._background_asleep = False
             return False
         self._background_gate.acquire()
@@ -476,15 +483,23 @@ class Reactor:
 
     def defer_signal(self, number: int) -> None:
         """Have a signal sent to the main thread again a little later (called by its handler, so without any lock)."""
-        self._deferred_signal = number
+        self._signal.send_later(number)
+        self._look_at_signal()
+
+    def interrupt_main_thread(self, number: int) -> None:
+        """Send a signal to the main thread until its handler calls :meth:`signal_seen`."""
+        self._signal.send_until_seen(number)
+        self._look_at_signal()
+
+    def signal_seen(self) -> None:
+        """Note that the handler runs (called by it, so without any lock)."""
+        self._signal.seen()
+
+    def _look_at_signal(self) -> None:
         if self._background_asleep:
             self._wake_background()
         if self._background_reading:
             self.wake()
-
-    def _resend_signal(self) -> None:
-        number, self._deferred_signal = self._deferred_signal, 0
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def close(self) -> None:
         """Stop the background thread and close everything."""

@@ -399,6 +399,10 @@ class Tasks:
         if message.blocked:
             pool.block(lease)
         pool.requeue([task for task in tasks if not task.cancelled])
+        for task in tasks:
+            if task.cancelled:
+                # Handed back before the worker heard of it.
+                self._rt.settling.finish_failed(task, causes.cancelled(task.id, task.function.name))
         self.fill(pool, now)
         self._return_idle(pool, now)
 
@@ -485,15 +489,6 @@ class Tasks:
             self._rt.to_node(to_node.KillWorker(lease.address, f"task {name} was cancelled with force=True"))
         else:
             self._rt.send(lease.connection, peer.Cancel(task.id, recursive))
-
-    def children(self, parent: bytes) -> list[Task]:
-        """Return the unfinished tasks that ``parent`` submitted from this process."""
-        found = []
-        for pool in self._by_number.values():
-            found += [task for task in pool.queue if task.parent == parent]
-            for lease in pool.leases.values():
-                found += [task for task in lease.inflight.values() if task.parent == parent]
-        return found
 
     def unfinished(self) -> Iterator[tuple[Iterable[Task], str]]:
         """Yield the tasks whose arguments are there, with their state in Ray's words (under the lock)."""

@@ -218,7 +218,7 @@ class ActorHost:
         except BaseException as error:  # noqa: BLE001 - user code raises what it likes
             executor.fail(running, error, int((time.perf_counter() - started) * 1e6))
         finally:
-            executor.active.pop(call.task, None)
+            executor.ended(running)
             running_module.current.reset(token)
         if refs.dropped:
             with self._rt.lock:

@@ -89,7 +89,7 @@ class AsyncActorHost(ActorHost):
         except asyncio.CancelledError as error:
             self._executor.outcomes.send_error(running, error if not running.cancelled else KeyboardInterrupt(), 0)
         finally:
-            self._executor.active.pop(call.task, None)
+            self._executor.ended(running)
 
     async def _run_limited(self, running: Running, call: peer.Call) -> None:
         executor = self._executor

@@ -158,22 +158,35 @@ class Executor(Inbox):
         if running is None:
             return
         running.cancelled = True
-        if message.recursive:
-            for child in self._rt.tasks.children(task):
-                self._rt.cancel_task(child, force=False, recursive=True)
+        running.cancelled_with_children = running.cancelled_with_children or message.recursive
+        self._cancel_children(running)
         self._interrupt_running(running)
+
+    def _cancel_children(self, running: Running) -> None:
+        if running.cancelled_with_children:
+            for child in self._rt.history.children(running.task):
+                self._rt.cancel_task(child, force=False, recursive=True)
+
+    def ended(self, running: Running) -> None:
+        """A task or call is over; what it submitted after it was cancelled, cleaning up, goes with it."""
+        self.active.pop(running.task, None)
+        if running.cancelled_with_children:
+            with self._rt.lock:
+                self._cancel_children(running)
+                self._rt.reactor.flush_dirty()
 
     def _interrupt_running(self, running: Running) -> None:
         if running.coroutine is not None:
             assert self.actor is not None
             self.actor.cancel_coroutine(running)
         elif running.thread == self._main:
-            signal.pthread_kill(self._main, INTERRUPT)
+            self._rt.reactor.interrupt_main_thread(INTERRUPT)
         elif self.actor is not None:
             self.actor.interrupt_thread(running)
 
     def _interrupt(self, number: int, frame: Any) -> None:
         """Signal handler: raise in user code if (and only if) what runs was cancelled."""
+        self._rt.reactor.signal_seen()
         running = self.running
         if running is None or not running.cancelled or not running.in_user_code:
             return
@@ -378,7 +391,7 @@ class Executor(Inbox):
             self.fail(running, error, int((perf_counter() - started) * 1e6))
         finally:
             self.running = None
-            self.active.pop(running.task, None)
+            self.ended(running)
             running_module.current.reset(token)
         if refs.dropped or self._rt.must_drain():
             with self._rt.lock:
@@ -428,7 +441,7 @@ class Executor(Inbox):
         if message.soft:
             with self._rt.lock:
                 self._rt.drain()
-                if self.queue or self._rt.exchange.owns_anything():
+                if self.queue or self._rt.exchange.owns_anything() or self._rt.history.any_unfinished():
                     self._rt.to_node(to_node.ExitDeclined())
                     self._rt.flush_node()
                     return

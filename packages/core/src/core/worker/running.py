@@ -27,6 +27,8 @@ class Running(Struct, eq=False):
     #: name of the function itself, where ``name`` is the user's own
     function: str = ""
     cancelled: bool = False
+    #: with all that it submits
+    cancelled_with_children: bool = False
     #: when it began, in monotonic seconds
     started: float = 0.0
     #: identifier of the thread that runs it
