@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -493,6 +494,60 @@ def test_sync_config_says_how_often_the_remote_side_is_written(run, tmp_path, pe
     )
     assert callback.seen is seen
     assert (callback.place / "journal").exists()  # at the end in any case
+
+
+def leaves_a_file(config):
+    Path("mine.txt").write_text("an artifact")
+    return {"loss": 1}
+
+
+def test_sync_config_artifacts(run, tmp_path):
+    arguments = {"storage_path": tmp_path / "bucket", "storage_filesystem": Elsewhere()}
+    for artifacts, names in ((True, {"mine.txt", "result.json"}), (False, {"result.json"})):
+        sync_config = tune.SyncConfig(sync_artifacts=artifacts)
+        run(leaves_a_file, name=f"exp{artifacts}", sync_config=sync_config, **arguments)
+        found = {path.name for path in (tmp_path / "bucket" / f"exp{artifacts}").glob("*/*")}
+        assert found & {"mine.txt", "result.json"} == names
+
+
+class WaitsAtCheckpoints(WaitsForUpload):
+    on_trial_result = tune.Callback.on_trial_result
+
+    def on_step_end(self, iteration, trials, **info):
+        if any(trial.checkpoints for trial in trials):
+            WaitsForUpload.on_trial_result(self, iteration, trials, None, None)
+
+
+@pytest.mark.parametrize(("hurries", "patience"), [(True, 20), (False, 0.5)])
+def test_sync_config_uploads_at_checkpoints(run, tmp_path, hurries, patience):
+    callback = WaitsAtCheckpoints(tmp_path / "bucket" / "exp", patience)
+    run(
+        Counter,
+        storage_path=tmp_path / "bucket",
+        storage_filesystem=Elsewhere(),
+        sync_config=tune.SyncConfig(sync_period=3600, sync_artifacts_on_checkpoint=hurries),
+        callbacks=[callback],
+    )
+    assert callback.seen is hurries
+
+
+class Stuck(Elsewhere):
+    """Takes no journal."""
+
+    def pipe_file(self, path, value, **options):
+        if "/journal/" in path:
+            threading.Event().wait(5)
+        super().pipe_file(path, value, **options)
+
+
+def test_sync_config_timeout(run, tmp_path):
+    with pytest.raises(TimeoutError, match=r"within 0\.2 s"):
+        run(
+            square,
+            storage_path=tmp_path / "bucket",
+            storage_filesystem=Stuck(),
+            sync_config=tune.SyncConfig(sync_period=3600, sync_timeout=0.2),
+        )
 
 
 def prints(config):

@@ -21,6 +21,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -39,6 +40,15 @@ _LATE = frozenset({"snapshot.pkl"})
 RESULTS_VARIABLE = "SKATE_TUNE_RESULTS"
 #: Seconds between two copies of what changed.
 INTERVAL_S = 2.0
+#: Copies are so many times as far apart as one takes.
+_PAUSE_SHARE = 10.0
+#: Seconds that the last copy may take.
+TIMEOUT_S = 1800.0
+#: What tune itself writes into trials' directories; everything else there are artifacts of the trials' code.
+_RECORDS = frozenset(
+    {"params.json", "params.pkl", "result.json", "progress.csv", "error.txt", "error.pkl", "stdout", "stderr"}
+)
+_EVENT_FILES = "events.out.tfevents."
 #: Seconds between two attempts when the remote side fails, at most.
 _LONGEST_PAUSE_S = 60.0
 
@@ -239,6 +249,11 @@ def copy_atomically(source: Path, target: Path) -> None:
         raise
 
 
+def is_record(path: Path) -> bool:
+    """Tell whether tune itself writes such a file into trials' directories."""
+    return path.name in _RECORDS or path.name.startswith(_EVENT_FILES)
+
+
 class Mirror:
     """Copies a local experiment to its remote place while it grows, in a thread of its own.
 
@@ -247,13 +262,25 @@ class Mirror:
     Args:
         directory: the local side.
         remote: the remote side.
-        interval_s: seconds between two copies.
+        interval_s: seconds between two copies; more if they take long.
+        timeout_s: seconds that the last copy may take.
+        artifacts: copy also what trials' own code leaves in their directories.
     """
 
-    def __init__(self, directory: Path, remote: Storage, interval_s: float = INTERVAL_S) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        remote: Storage,
+        interval_s: float = INTERVAL_S,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        artifacts: bool = True,
+    ) -> None:
         self._directory = directory
         self._remote = remote
         self._interval_s = interval_s
+        self._timeout_s = timeout_s
+        self._artifacts = artifacts
         #: modification time and size of what is on the remote side, by relative path
         self._copied: dict[str, tuple[int, int]] = {}
         #: to be deleted after the next copy
@@ -261,11 +288,17 @@ class Mirror:
         #: one copy at a time
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        #: set: copy now, or stop
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tune-mirror", daemon=True)
 
     def start(self) -> None:
         """Begin copying."""
         self._thread.start()
+
+    def hurry(self) -> None:
+        """Copy as soon as possible, in the thread."""
+        self._wake.set()
 
     def delete_later(self, place: Storage) -> None:
         """Delete something remote after the next copy, when the remote journal counts on it no more."""
@@ -311,16 +344,29 @@ class Mirror:
                 with contextlib.suppress(FileNotFoundError):
                     status = file.stat()
                     state = (status.st_mtime_ns, status.st_size)
-                    if not name.startswith(_NOT_MIRRORED) and self._copied.get(relative) != state:
+                    if self._mirrors(relative) and self._copied.get(relative) != state:
                         changed[relative] = state
         return changed
 
+    def _mirrors(self, relative: str) -> bool:
+        path = Path(relative)
+        if path.name.startswith(_NOT_MIRRORED):
+            return False
+        return self._artifacts or len(path.parts) == 1 or path.parts[0] == "journal" or is_record(path)
+
     def _run(self) -> None:
         pause = self._interval_s
-        while not self._stop.wait(pause):
+        while True:
+            self._wake.wait(pause)
+            self._wake.clear()
+            if self._stop.is_set():
+                return
+            began = time.monotonic()
             try:
                 self.copy()
-                pause = self._interval_s
+                cost = time.monotonic() - began
+                pause = max(self._interval_s, _PAUSE_SHARE * cost)
+                self._stop.wait(cost)  # in a hurry, too, copying takes half of the time at most
             except Exception as error:  # noqa: BLE001 - the thread's outermost shell: each file system has its own errors
                 if pause == self._interval_s:
                     logger.warning("%s cannot be written to, trying again: %s", self._remote.url, error)
@@ -331,11 +377,29 @@ class Mirror:
 
         Raises:
             OSError or what the remote file system raises: the last copy failed; the local side is whole.
+            TimeoutError: it took too long; as above.
         """
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        self.copy()
+        self._wake.set()
+        failures: list[BaseException] = []
+        last = threading.Thread(target=self._copy_last, args=(failures,), name="tune-mirror-last", daemon=True)
+        last.start()
+        last.join(self._timeout_s)
+        if last.is_alive():
+            raise TimeoutError(
+                f"{self._remote.url} did not take the last copy within {self._timeout_s:g} s; all of it is in "
+                f"{self._directory}"
+            )
+        if failures:
+            raise failures[0]
+
+    def _copy_last(self, failures: list[BaseException]) -> None:
+        try:
+            if self._thread.ident is not None:
+                self._thread.join()
+            self.copy()
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            failures.append(error)
 
 
 class ExperimentStorage:
@@ -348,6 +412,9 @@ class ExperimentStorage:
         name: the experiment's name: a directory below `storage_path`.
         filesystem: as in ``tune.run``.
         staging: local directory for a remote experiment; None for one below the system's temporary directory.
+        interval_s: as in `Mirror`.
+        timeout_s: as in `Mirror`.
+        artifacts: as in `Mirror`.
 
     Raises:
         TypeError, ValueError: as `Storage`.
@@ -361,6 +428,8 @@ class ExperimentStorage:
         *,
         staging: Path | None = None,
         interval_s: float = INTERVAL_S,
+        timeout_s: float = TIMEOUT_S,
+        artifacts: bool = True,
     ) -> None:
         root = Storage(default_storage_path() if storage_path is None else storage_path, filesystem)
         #: where trials' directories and checkpoints are kept
@@ -368,6 +437,8 @@ class ExperimentStorage:
         #: local directory of the experiment; it exists once `prepare` was called
         self.directory = Path(self.storage.path) if root.is_local else (staging or _staging(self.storage.url)) / name
         self._interval_s = interval_s
+        self._timeout_s = timeout_s
+        self._artifacts = artifacts
         self._mirror: Mirror | None = None
 
     @property
@@ -405,9 +476,16 @@ class ExperimentStorage:
         else:
             place.delete()
 
+    def hurry(self) -> None:
+        """Bring the remote side up to date as soon as possible; nothing to do for a local one."""
+        if self._mirror is not None:
+            self._mirror.hurry()
+
     def __enter__(self) -> Self:
         if not self.storage.is_local:
-            self._mirror = Mirror(self.directory, self.storage, self._interval_s)
+            self._mirror = Mirror(
+                self.directory, self.storage, self._interval_s, timeout_s=self._timeout_s, artifacts=self._artifacts
+            )
             self._mirror.start()
         return self
 

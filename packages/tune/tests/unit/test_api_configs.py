@@ -26,8 +26,8 @@ def test_defaults_are_rays() -> None:
     assert checkpoints.checkpoint_at_end is None
     assert FailureConfig() == FailureConfig(max_failures=0, fail_fast=False)
     sync = SyncConfig()
-    assert (sync.sync_period, sync.sync_timeout) == (300, 1800)
-    assert (sync.sync_artifacts, sync.sync_artifacts_on_checkpoint) == (False, True)
+    assert (sync.sync_timeout, sync.sync_artifacts_on_checkpoint) == (1800, True)
+    assert (sync.sync_period, sync.sync_artifacts) == (2, True)  # not Ray's: nothing is lost
     kinds = ResumeConfig.ResumeType
     assert ResumeConfig() == ResumeConfig(finished=kinds.SKIP, unfinished=kinds.RESUME, errored=kinds.SKIP)
     tune = TuneConfig()

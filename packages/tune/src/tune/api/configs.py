@@ -85,20 +85,20 @@ class SyncConfig:
     """How a remote storage is kept up to date; without meaning for a local one.
 
     Attributes:
-        sync_period: seconds between two uploads of the experiment's state.
-        sync_timeout: seconds one upload may take.
-        sync_artifacts: whether other files in a trial's working directory are uploaded too.
-        sync_artifacts_on_checkpoint: whether they are uploaded with each checkpoint, if at all.
+        sync_period: seconds between two uploads of what changed (Ray: 300); more if uploads take long.
+        sync_timeout: seconds that the last upload may take, at the end of the sweep.
+        sync_artifacts: whether other files in trials' directories than tune's own are uploaded too (Ray: no).
+        sync_artifacts_on_checkpoint: whether there is an upload whenever a trial has saved a checkpoint.
     """
 
-    sync_period: float = 300
+    sync_period: float = 2.0
     sync_timeout: float = 1800
-    sync_artifacts: bool = False
+    sync_artifacts: bool = True
     sync_artifacts_on_checkpoint: bool = True
 
     def __post_init__(self) -> None:
         number("sync_period", self.sync_period, at_least=0)
-        seconds("sync_timeout", self.sync_timeout)
+        self.sync_timeout = seconds("sync_timeout", self.sync_timeout)
         flag("sync_artifacts", self.sync_artifacts)
         flag("sync_artifacts_on_checkpoint", self.sync_artifacts_on_checkpoint)
 

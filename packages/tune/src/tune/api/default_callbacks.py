@@ -8,12 +8,14 @@ from typing import Any
 from tune.api import environment, saved_settings
 from tune.api.settings import Settings
 from tune.callback import Callback
+from tune.storage import ExperimentStorage
+from tune.trial import CheckpointRecord, Trial
 
 #: what ``verbose=None`` means
 DEFAULT_VERBOSITY = 2
 
 
-def all_callbacks(settings: Settings) -> list[Callback]:
+def all_callbacks(settings: Settings, storage: ExperimentStorage) -> list[Callback]:
     """Return the user's callbacks; loggers, study file and page unless among them; and the progress.
 
     The user's come first, so that what they raise is raised before anything is written.
@@ -24,6 +26,8 @@ def all_callbacks(settings: Settings) -> list[Callback]:
         callbacks += [
             made for made in _loggers(settings) if not any(isinstance(given, type(made)) for given in callbacks)
         ]
+    if run.sync_config.sync_artifacts_on_checkpoint and not storage.storage.is_local:
+        callbacks.append(UploadAtCheckpoint(storage))
     verbose = DEFAULT_VERBOSITY if run.verbose is None else run.verbose
     if verbose or run.progress_reporter is not None:
         from tune.progress import ProgressCallback  # noqa: PLC0415 - rich, for those who want to see something
@@ -59,3 +63,16 @@ class SettingsFile(Callback):
     ) -> None:
         """Write the file."""
         saved_settings.write_packed(self._packed, self._directory)
+
+
+class UploadAtCheckpoint(Callback):
+    """Brings a remote storage up to date whenever a trial has saved a checkpoint."""
+
+    def __init__(self, storage: ExperimentStorage) -> None:
+        self._storage = storage
+
+    def on_checkpoint(
+        self, iteration: int, trials: Any, trial: Trial, checkpoint: CheckpointRecord, **info: Any
+    ) -> None:
+        """Hurry."""
+        self._storage.hurry()

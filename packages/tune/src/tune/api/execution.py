@@ -74,7 +74,7 @@ def execute(settings: Settings, location: Location | None = None) -> Finished:
     """
     location = location or locate(settings)
     earlier = None if settings.resume is None else earlier_run(location.directory)
-    plan = make_plan(settings, location, earlier, all_callbacks(settings))
+    plan = make_plan(settings, location, earlier, all_callbacks(settings, location.storage))
     _save_settings(settings, plan, earlier)
     backend = settings.backend or _session_backend(settings, location)
     with location.storage:

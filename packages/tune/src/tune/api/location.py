@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tune.api import saved_settings
+from tune.api.configs import SyncConfig
 from tune.api.directory_names import experiment_name
 from tune.api.settings import Settings
 from tune.controller.lock import ExperimentLock
@@ -44,20 +45,20 @@ def locate(settings: Settings) -> Location:
     if run.name is None and settings.resume is not None:
         raise ValueError(f"{settings.caller} cannot resume an experiment without its name: pass name=.")
     name = run.name or experiment_name(settings.trainable)
-    location = Location(name, _storage(run.storage_path, name, run.storage_filesystem, run.sync_config.sync_period))
+    location = Location(name, _storage(run.storage_path, name, run.storage_filesystem, run.sync_config))
     if settings.resume is None:
         _move_aside(location)
     location.storage.prepare()
     return location
 
 
-def open_location(path: str | Path, filesystem: Any = None, sync_period: float | None = None) -> Location:
+def open_location(path: str | Path, filesystem: Any = None, sync: SyncConfig | None = None) -> Location:
     """Return where an experiment is that exists.
 
     Args:
         path: its directory or URL.
         filesystem: the fsspec filesystem of the path, if its URL does not say enough.
-        sync_period: seconds between two copies to a remote storage.
+        sync: how a remote storage is kept up to date.
 
     Raises:
         ExperimentNotFoundError: there is none.
@@ -66,15 +67,20 @@ def open_location(path: str | Path, filesystem: Any = None, sync_period: float |
     root, _, name = place.url.rstrip("/").rpartition("/")
     if not name or not place.exists():
         raise ExperimentNotFoundError(f"there is no experiment at {path}.")
-    location = Location(name, _storage(root or "/", name, filesystem, sync_period))
+    location = Location(name, _storage(root or "/", name, filesystem, sync or SyncConfig()))
     location.storage.prepare()
     return location
 
 
-def _storage(path: Any, name: str, filesystem: Any, sync_period: float | None) -> ExperimentStorage:
-    if sync_period is None:
-        return ExperimentStorage(path, name, filesystem)
-    return ExperimentStorage(path, name, filesystem, interval_s=sync_period)
+def _storage(path: Any, name: str, filesystem: Any, sync: SyncConfig) -> ExperimentStorage:
+    return ExperimentStorage(
+        path,
+        name,
+        filesystem,
+        interval_s=sync.sync_period,
+        timeout_s=sync.sync_timeout,
+        artifacts=sync.sync_artifacts,
+    )
 
 
 def is_experiment(directory: Path) -> bool:

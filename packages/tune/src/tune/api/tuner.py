@@ -108,6 +108,7 @@ class Tuner:
             settings.tune = instance("tune_config", tune_config, TuneConfig)
         if run_config is not None:
             settings.run = _same_place(instance("run_config", run_config, RunConfig), location)
+        location = open_location(path, storage_filesystem, settings.run.sync_config)
         if num_samples is not None:
             check_num_samples(num_samples)
             settings.tune.num_samples = num_samples
