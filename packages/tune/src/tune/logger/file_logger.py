@@ -72,7 +72,7 @@ class FileLogger(LoggerCallback, ABC):
         #: ended trials whose files are still remembered
         self._ended: set[str] = set()
         #: whether files of an earlier run may be there
-        self.resumed = False
+        self.resumed: bool = False
         self._unrepaired = False
         self._recorded: Recorded | None = None
         self._writer = Writer(f"skate-tune-{type(self).__name__}")
