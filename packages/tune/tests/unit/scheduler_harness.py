@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import cloudpickle
+
 from tune.schedulers.base import (
     NEW,
     WAIT,
@@ -39,6 +41,8 @@ class Harness:
         places: how many run at once.
         length: iterations after which a trial returns by itself; None for never.
         limiter: as a `ConcurrencyLimiter`: so many unfinished trials at most.
+        advance: makes the trials stateful instead: of a state (None at first) and a configuration, the next state and
+            what is reported; then `curve` is not used.
         saves_each: whether trials save with every result, as functions do; otherwise as told, as classes do.
     """
 
@@ -53,6 +57,7 @@ class Harness:
         limiter: int | None = None,
         saves_each: bool = False,
         pure: bool = True,
+        advance: Callable[[Any, Config], tuple[Any, dict[str, Any]]] | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.configs = list(configs)
@@ -62,6 +67,10 @@ class Harness:
         self.limiter = limiter
         self.saves_each = saves_each
         self.pure = pure
+        self.advance = advance
+        #: of each trial, and as it was saved
+        self.states: dict[str, Any] = {}
+        self.saved_states: dict[str, Any] = {}
         self.trials: dict[str, Trial] = {}
         self.live: dict[str, Trial] = {}
         #: trials that occupy a place, in the order they took it
@@ -105,7 +114,11 @@ class Harness:
         self.work += 1
         trial.iteration += 1
         result = {"training_iteration": trial.iteration, "time_total_s": float(trial.iteration)}
-        result |= self.curve(trial.config, self.trained[trial_id])
+        if self.advance is None:
+            result |= self.curve(trial.config, self.trained[trial_id])
+        else:
+            self.states[trial_id], metrics = self.advance(self.states.get(trial_id), trial.config)
+            result |= metrics
         waits = self.scheduler.sync(trial).waits(result)
         trial.last_result = result
         if self.saves_each:
@@ -136,7 +149,7 @@ class Harness:
 
     def repickle(self) -> None:
         """Go on with a pickled copy of the scheduler."""
-        self.scheduler = pickle.loads(pickle.dumps(self.scheduler))
+        self.scheduler = pickle.loads(cloudpickle.dumps(self.scheduler))
 
     # ------------------------------------------------------------------------------------------ what it does itself
 
@@ -243,10 +256,12 @@ class Harness:
     def _exploit(self, trial: Trial, decision: Exploit) -> None:
         if decision.donor_id != trial.trial_id:
             self.trained[trial.trial_id] = self.saved[decision.donor_id]
+            self.states[trial.trial_id] = self.saved_states.get(decision.donor_id)
         trial.config = decision.config
 
     def _save(self, trial: Trial) -> None:
         self.saved[trial.trial_id] = self.trained[trial.trial_id]
+        self.saved_states[trial.trial_id] = self.states.get(trial.trial_id)
         trial.checkpoint = CheckpointRecord(f"checkpoint_{trial.iteration:06d}", trial.iteration, {})
 
     def _end(self, trial: Trial, status: TrialStatus) -> None:
@@ -263,4 +278,4 @@ class Harness:
         self.scheduler.validate()
 
     def _state(self) -> bytes:
-        return pickle.dumps(self.scheduler) if self.pure else b""
+        return cloudpickle.dumps(self.scheduler) if self.pure else b""

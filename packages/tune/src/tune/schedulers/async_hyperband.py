@@ -92,7 +92,7 @@ class AsyncHyperBandScheduler(JudgingScheduler):
         self.brackets = brackets
         self.stop_last_trials = stop_last_trials
         self.variant = variant
-        self.needs_checkpoints = variant == "promotion"
+        self.needs_checkpoints: bool = variant == "promotion"
         #: ladders bottom first, made when the metric is known; brackets beyond the ladder's height are left out
         self._ladders: list[list[Rung]] = []
         self._bracket_of: dict[str, int] = {}

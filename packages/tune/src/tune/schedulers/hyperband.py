@@ -32,6 +32,8 @@ class Bracket:
         milestones: where it is halved, and last where it ends.
         judge: makes its rankings.
     """
+    joined: int
+    rung: int
 
     def __init__(self, size: int, milestones: list[float], judge: Judge) -> None:
         self.size = size
@@ -80,7 +82,7 @@ class Bracket:
         self.members = dict.fromkeys(good)
         self.arrived = {}
         self.rung += 1
-        self.closed = True
+        self.closed: bool = True
         return good, bad
 
     def leave(self, trial_id: str) -> None:

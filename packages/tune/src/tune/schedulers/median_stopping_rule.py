@@ -35,11 +35,11 @@ class Curve:
 
     def add(self, time: float, score: float) -> None:
         """Add a result. One that is not later than the last (a restarted trial) or not finite has no part in means."""
-        self.best = max(self.best, score)
+        self.best: float = max(self.best, score)
         if time > self.last and math.isfinite(score):
             self.times.append(time)
             self._sums.append(self._sums[-1] + score)
-        self.last = max(self.last, time)
+        self.last: float = max(self.last, time)
 
     def mean(self, first: float, last: float) -> float:
         """Return the mean of the scores in a span of time, both ends with it; NaN if there is none."""
@@ -91,7 +91,7 @@ class MedianStoppingRule(JudgingScheduler):
         self.min_samples_required = min_samples_required
         self.min_time_slice = min_time_slice
         self.hard_stop = hard_stop
-        self.needs_checkpoints = not hard_stop or min_time_slice > 0
+        self.needs_checkpoints: bool = not hard_stop or min_time_slice > 0
         self._curves: dict[str, Curve] = {}
         #: when each trial was paused last
         self._last_pause: dict[str, float] = {}

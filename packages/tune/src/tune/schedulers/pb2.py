@@ -97,7 +97,7 @@ class PB2(PopulationBasedTraining):
             constraints=constraints,
             seed=seed,
         )
-        self.hyperparam_bounds = dict(hyperparam_bounds)
+        self.hyperparam_bounds: dict[str, Any] = dict(hyperparam_bounds)
         self._observations: list[Observation] = []
 
     def _learn(self, trial: Trial, member: Member, time: float, outcome: Outcome) -> None:

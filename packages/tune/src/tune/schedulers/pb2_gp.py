@@ -54,7 +54,7 @@ class Process:
         self._factor = np.linalg.cholesky(covariance)
         self._weights = np.linalg.solve(self._factor.T, np.linalg.solve(self._factor, values))
         #: logarithm of the marginal likelihood, up to a constant
-        self.evidence = float(-0.5 * values @ self._weights - np.log(np.diag(self._factor)).sum())
+        self.evidence: float = float(-0.5 * values @ self._weights - np.log(np.diag(self._factor)).sum())
 
     def mean(self, points: Array) -> Array:
         """Return the expected values at points."""

@@ -126,10 +126,10 @@ class PopulationBasedTraining(JudgingScheduler):
             )
         self.perturbation_interval = perturbation_interval
         self.burn_in_period = burn_in_period
-        self.hyperparam_mutations = dict(hyperparam_mutations or {})
+        self.hyperparam_mutations: dict[str, Any] = dict(hyperparam_mutations or {})
         self.quantile_fraction = quantile_fraction
         self.resample_probability = resample_probability
-        self.perturbation_factors = tuple(perturbation_factors)
+        self.perturbation_factors: tuple[float, ...] = tuple(perturbation_factors)
         self.custom_explore_fn = custom_explore_fn
         self.log_config = log_config
         self.require_attrs = require_attrs

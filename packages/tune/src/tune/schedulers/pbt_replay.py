@@ -25,6 +25,7 @@ class PopulationBasedTrainingReplay(TrialScheduler):
     Raises:
         ValueError: there is no such file, or it is no policy.
     """
+    config: Config
 
     needs_checkpoints = True
 
@@ -33,7 +34,7 @@ class PopulationBasedTrainingReplay(TrialScheduler):
         path = Path(policy_file).expanduser()
         if not path.is_file():
             raise ValueError(f"there is no policy file {path}: PBT writes pbt_policy_<trial_id>.txt for every trial")
-        self.policy_file = str(path)
+        self.policy_file: str = str(path)
         #: the mutated parameters at the start
         self.config, self._changes = parse_policy(path.read_text(), self.policy_file)
         self._next = 0

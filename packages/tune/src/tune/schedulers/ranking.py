@@ -61,7 +61,7 @@ class Judge:
         weights: Mapping[str, float] | None = None,
         constraints: Constraints | None = None,
     ) -> None:
-        self.metrics = (metric,) if isinstance(metric, str) else tuple(metric)
+        self.metrics: tuple[str, ...] = (metric,) if isinstance(metric, str) else tuple(metric)
         modes = (mode,) * len(self.metrics) if isinstance(mode, str) else tuple(mode)
         if not self.metrics:
             raise ValueError("metric is an empty list: name at least one metric")
@@ -242,9 +242,12 @@ class ParetoRanking(_Outcomes):
         """Tell whether a further outcome is good enough to go on."""
         if not self._outcomes:
             return True
-        asked = ""  # no trial's id
-        place = pareto_order({**self._outcomes, asked: outcome}).index(asked)
-        return place <= math.ceil((len(self._outcomes) - 1) / reduction_factor)
+        self._sort()
+        rank = (len(self._outcomes) - 1) / reduction_factor
+        feasible = self._outcomes[self._order[math.ceil(rank)]].breach == 0
+        asked = ""  # no trial's id; first, so that it is before those that are as good
+        place = pareto_order({asked: outcome, **self._outcomes}).index(asked)
+        return place <= (math.ceil(rank) if feasible else math.floor(rank))
 
 
 def dominates(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -44,9 +44,9 @@ class DistributeResources:
         if increase_by is not None and not all(amount > 0 for amount in [*increase_by.values()] or [0]):
             raise ValueError(f"increase_by must name amounts above 0, as {{'CPU': 1}}, not {dict(increase_by)!r}")
         self.add_bundles = add_bundles
-        self.increase_by = dict(increase_by or {})
+        self.increase_by: dict[str, float] = dict(increase_by or {})
         self.increase_by_times = increase_by_times
-        self.reserve_resources = dict(reserve_resources or {})
+        self.reserve_resources: dict[str, float] = dict(reserve_resources or {})
 
     def __call__(
         self, view: View, trial: Trial, result: Result, scheduler: ResourceChangingScheduler

@@ -39,7 +39,7 @@ class ResourceChangingScheduler(TrialScheduler):
         resources_allocation_function: Allocation | None = DistributeResources(),  # noqa: B008 - it has no state
     ) -> None:
         super().__init__()
-        self.base_scheduler = base_scheduler or FIFOScheduler()
+        self.base_scheduler: TrialScheduler = base_scheduler or FIFOScheduler()
         self.resources_allocation_function = resources_allocation_function
         #: what the first trial started with; all trials of the sweep start with the same
         self._base_trial_resources: ResourceRequest | None = None
@@ -56,7 +56,7 @@ class ResourceChangingScheduler(TrialScheduler):
         """Take the sweep's metric, mode and seed, for the base scheduler too."""
         self.base_scheduler.set_search_properties(metric, mode, seed=seed)
         super().set_search_properties(self.base_scheduler.metric, self.base_scheduler.mode, seed=seed)
-        self.time_attr = self.base_scheduler.time_attr
+        self.time_attr: str = self.base_scheduler.time_attr
 
     def sync(self, trial: Trial) -> Sync:
         """Wait at every result."""
