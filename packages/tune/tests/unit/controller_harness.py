@@ -49,6 +49,7 @@ class Script:
     #: after which iteration every attempt fails
     always_fails_after: int | None = None
     kind: FailureKind = FailureKind.RAISED
+    pickled: bytes | None = None
     #: hears nothing; has to be killed
     deaf: bool = False
 
@@ -228,7 +229,7 @@ class ScriptedBackend(TrialBackend):
     def _own_end(self, attempt: _Attempt) -> Event | None:
         launch, script = attempt.launch, attempt.script
         if attempt.iteration in {script.fail_after.get(launch.attempt), script.always_fails_after}:
-            failure = TrialFailure(script.kind, "ValueError", "as the script says")
+            failure = TrialFailure(script.kind, "ValueError", "as the script says", "", script.pickled)
             return TrialFailed(launch.trial_id, launch.attempt, failure)
         if attempt.iteration >= script.length and not script.deaf:
             self.returned.append(launch.trial_id)
@@ -295,4 +296,5 @@ def make_plan(directory: Path, **changes: Any) -> SweepPlan:
     }
     settings.setdefault("searcher", Counting())
     settings.setdefault("scheduler", TrialScheduler(metric="score", mode="max"))
+    settings["scheduler"].set_search_properties(settings["metric"], settings["mode"], seed=settings.get("seed"))
     return SweepPlan(**settings)

@@ -77,7 +77,6 @@ class Sweep:
 
     def plan(self, directory: Path, *, resume: bool) -> Any:
         scheduler = SCHEDULERS[self.scheduler]()
-        scheduler.set_search_properties("score", "max", seed=5)
         return make_plan(
             directory,
             num_samples=8,

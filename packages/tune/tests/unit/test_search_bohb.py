@@ -93,3 +93,34 @@ def test_bad_arguments() -> None:
         TuneBOHB().set_search_properties(["a", "b"], ["min", "min"], SPACE)
     with pytest.raises(TypeError, match="needs a dict"):
         TuneBOHB(space=lambda trial: {})
+
+
+def test_with_its_scheduler_on_the_table(tmp_path) -> None:
+    """A whole sweep in simulated time: HyperBand's milestones are the model's budgets."""
+    import tune
+    from tune.backend.simulator import SimulatorBackend
+    from tune.backend.table import TabularBenchmark
+    from tune.schedulers import HyperBandForBOHB
+
+    table = TabularBenchmark.load()
+    searcher = TuneBOHB(max_t=27)
+    analysis = tune.run(
+        lambda config: None,
+        config=table.space,
+        metric="accuracy",
+        mode="max",
+        num_samples=40,
+        search_alg=searcher,
+        scheduler=HyperBandForBOHB(max_t=27),
+        backend=SimulatorBackend(table, workers=2),
+        seed=1,
+        storage_path=str(tmp_path),
+        verbose=0,
+    )
+    assert len(analysis.trials) == 40
+    iterations = [trial.iteration for trial in analysis.trials]
+    assert set(iterations) == {1, 3, 9, 27}
+    assert searcher._observed[1] >= 27
+    for budget, count in searcher._observed.items():
+        assert count <= sum(iteration >= budget for iteration in iterations)
+    assert analysis.best_result["accuracy"] > 0.9

@@ -157,6 +157,19 @@ def test_a_snapshot_is_never_ahead_of_the_journal(local: Path, monkeypatch: pyte
     assert "000000.jsonl" in written
 
 
+def test_large_files_are_not_copied_at_every_change(local: Path) -> None:
+    remote = Storage("memory://bucket/run")
+    mirror = Mirror(local, remote)
+    page = local / "report.html"
+    page.write_bytes(b"1" * (2 << 20))
+    mirror.copy(last=False)
+    page.write_bytes(b"2" * (2 << 20))
+    mirror.copy(last=False)
+    assert remote.child("report.html").read()[:1] == b"1"
+    mirror.copy()
+    assert remote.child("report.html").read()[:1] == b"2"
+
+
 def test_deletions_wait_for_the_journal(local: Path) -> None:
     remote = Storage("memory://bucket/run")
     old = remote.child("trial", "checkpoint_000000")
