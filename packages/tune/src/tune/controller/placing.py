@@ -12,7 +12,7 @@ from tune.controller.records import Closed, Created, Ended, Exhausted, Infeasibl
 from tune.controller.state import Phase, Run
 from tune.schedulers.base import Exploit, Resize, Resume, Stop
 from tune.search.base import FINISHED
-from tune.trial import EndCause, FailureKind, ResourceRequest, Trial, TrialFailure, TrialStatus
+from tune.trial import EndCause, FailureKind, Trial, TrialFailure, TrialStatus
 
 
 class Placing:
@@ -23,8 +23,6 @@ class Placing:
         self._state = desk.state
         self._advice = desk.advice
         self._endings = endings
-        #: what the next trial will probably ask for; None: nothing is known yet
-        self._usual: ResourceRequest | None = None
         #: whether a mere result may make the scheduler do something: a place is free, or a trial is paused
         self.loose = True
 
@@ -86,12 +84,12 @@ class Placing:
         self.loose = any(run.phase is Phase.PAUSED for run in state.runs.values())
 
     def _is_room(self) -> bool:
-        request = self._usual
-        if self._state.pending:
-            request = self._state.by_id[self._state.pending[0]].resources
-        if request is None or not self._desk.places.feasible(request):
-            return not len(self._desk.places) or request is None
-        return self._desk.places.fits(request)
+        """Tell whether there is room for the next trial, as far as one can know what it will ask for."""
+        state, places = self._state, self._desk.places
+        if not state.trials:
+            return True
+        request = state.by_id[state.pending[0]].resources if state.pending else state.trials[-1].resources
+        return places.fits(request) if places.feasible(request) else not len(places)
 
     def _may_launch(self, run: Run, now: float) -> bool:
         """Tell whether there is room for a trial. One that no room will ever do for fails."""
@@ -130,7 +128,6 @@ class Placing:
         state.runs[trial.trial_id] = run
         state.live[trial.trial_id] = trial
         state.pending.append(trial.trial_id)
-        self._usual = trial.resources
         state.exhausted = state.exhausted or len(state.trials) == state.wanted
         return run
 
