@@ -86,6 +86,7 @@ def make_plan(
         resume=settings.resume if earlier is not None else None,
         space_changed=earlier is not None and earlier.space not in (None, cloudpickle.dumps(settings.space)),
         constraints=tune.constraints,
+        resume_hint=f"tune resume {location.storage.url}",
     )
 
 
