@@ -173,3 +173,33 @@ def test_a_driver_whose_daemon_was_killed_ends_by_itself_and_leaves_nothing() ->
         assert "LocalRayletDiedError" in driver.stderr
         assert driver.stderr.count("Traceback") == 1
         driver.assert_nothing_remains()
+
+
+def test_a_stopped_daemon_is_named_and_nothing_is_lost_when_it_goes_on(
+    session: object, gate: Gate, tally: Tally, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What needs no decision of the daemon goes on meanwhile; the rest waits, and the user is told what for."""
+    actor = Actor.remote()
+    assert core.get(actor.ping.remote(), timeout=SOON) == 1
+    running = [wait_at.remote(gate, tally) for _ in range(2)]
+    eventually(lambda: tally.count() == 2, SOON, "both tasks run")
+    stopped = daemon()
+    send(stopped, signal.SIGSTOP)
+    try:
+        late = [one.remote() for _ in range(20)]
+        other = Actor.remote()
+        late.append(other.ping.remote())
+        assert core.get([actor.ping.remote() for _ in range(20)], timeout=SOON) == [1] * 20
+        waiting = threading.Thread(target=core.get, args=[late[-1]])
+        waiting.start()
+        notice = f"the node daemon (process {stopped.pid}) has not answered"
+        eventually(lambda: notice in capfd.readouterr().err, SOON, "the user is told")
+        gate.open()
+        assert core.get(running, timeout=SOON) == [None, None]
+    finally:
+        send(stopped, signal.SIGCONT)
+    waiting.join(SOON)
+    assert core.get(late, timeout=SOON) == [1] * 21
+    assert core.cluster_resources()["CPU"] == 2.0
+    core.get([other.ping.remote(), one.remote()], timeout=SOON)
+    assert "has not answered" not in capfd.readouterr().err

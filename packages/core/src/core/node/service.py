@@ -455,6 +455,7 @@ class NodeService:
 
     def _stall(self, connection: Connection, message: to_node.Stall) -> None:
         """Explain a long wait, if the reason is known here."""
+        connection.send(from_node.StallReply(message.request))
         now = time.monotonic()
         if message.on:
             cycle = self._waits.wait(connection.address, message.on, now)

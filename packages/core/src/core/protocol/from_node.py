@@ -164,6 +164,10 @@ class QueryReply(_Msg):
     result: list[Json]
 
 
+class StallReply(_Msg):
+    request: int
+
+
 class Inquiry(_Msg):
     """Somebody asked for state that only each process knows. Answered by ``Report`` with the same number.
 
@@ -217,6 +221,7 @@ FromNode = (
     | PlacementGroupReply
     | PlacementGroupUpdate
     | QueryReply
+    | StallReply
     | Inquiry
     | Log
     | Notice

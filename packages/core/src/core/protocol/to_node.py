@@ -254,12 +254,14 @@ class Report(_Msg):
 class Stall(_Msg):
     """The sender has waited long in ``get``.
 
-    The daemon answers with ``Notice`` if it knows why (infeasible resources, actors waiting for each other).
+    The daemon sends a ``Notice`` if it knows why (infeasible resources, actors waiting for each other), and in any case
+    ``StallReply``, which shows that it lives.
     """
 
     waiting_for: str
     #: address of the process the sender waits for, if it is an actor call
     on: bytes = b""
+    request: int = 0
 
 
 class Goodbye(_Msg):

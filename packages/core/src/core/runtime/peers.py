@@ -206,10 +206,18 @@ class Peers:
             Path(self._path_of(self._rt.address)).unlink()
 
 
+def peer_of(sock: socket.socket) -> tuple[int, int]:
+    """Return process and user id of the other end; where the kernel does not tell, 0 and this user's.
+
+    The directory's mode keeps others out there.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0, os.getuid()
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", credentials)
+    return pid, uid
+
+
 def _same_user(sock: socket.socket) -> bool:
     """Tell whether the process at the other end belongs to this user (or root)."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True  # the directory's mode keeps others out
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    return uid in (0, os.getuid())
+    return peer_of(sock)[1] in (0, os.getuid())

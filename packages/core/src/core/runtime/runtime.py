@@ -30,7 +30,8 @@ from core.runtime.inbox import Inbox
 from core.runtime.lineage import Lineage
 from core.runtime.objects import FAILED, PENDING, ObjectTable
 from core.runtime.packing import Packer
-from core.runtime.peers import Peers
+from core.runtime.patience import Patience
+from core.runtime.peers import Peers, peer_of
 from core.runtime.reactor import Reactor
 from core.runtime.settling import Settling
 from core.runtime.streams import Streams
@@ -101,6 +102,7 @@ class Runtime:
         #: environment of tasks and actors that ask for none
         self.default_env = RuntimeEnv()
         self.settling = Settling(self)
+        self.patience = Patience(self)
         self.values = Values(self)
         self._node = self._join(hello)
         self.lineage = Lineage(self)
@@ -181,6 +183,22 @@ class Runtime:
         Raises:
             LocalRayletDiedError: the node is gone.
         """
+        number, waiter = self.open_request(make)
+        try:
+            self.patience.wait(waiter, None, "an answer of the node daemon")
+        finally:
+            self.close_request(number)
+        if waiter.reply is None:
+            assert self.failure is not None, "a request ends with its reply or with the session"
+            raise remote_errors.unpack_error(self.failure)
+        return waiter.reply
+
+    def open_request(self, make: Callable[[int], Any]) -> tuple[int, ReplyWaiter]:
+        """Send ``make(number)`` to the node; return the number and what its reply will complete (without the lock).
+
+        Raises:
+            LocalRayletDiedError: the node is gone.
+        """
         waiter = ReplyWaiter()
         with self.lock:
             if self.failure is not None:
@@ -191,15 +209,22 @@ class Runtime:
             self._take_soon()
             self._node.out.append(make(number))
             self.flush_node()
-        try:
-            self.reactor.wait(waiter, None)
-        finally:
-            with self.lock:
-                self._requests.pop(number, None)
-        if waiter.reply is None:
-            assert self.failure is not None, "a request ends with its reply or with the session"
-            raise remote_errors.unpack_error(self.failure)
-        return waiter.reply
+        return number, waiter
+
+    def close_request(self, number: int) -> None:
+        """A reply is not waited for any more (without the lock)."""
+        with self.lock:
+            self._requests.pop(number, None)
+
+    def node_pid(self) -> int:
+        """Return the process id of the node daemon; 0 where the kernel does not tell."""
+        return peer_of(self._node.sock)[0]
+
+    def notify(self, notice: from_node.Notice) -> None:
+        """Show the user a notice of this process itself (without the lock); a worker has nobody to show it to."""
+        with self.lock:
+            if self.on_log is not None:
+                self.on_log(notice)
 
     def _handlers(self) -> dict[type, Callable[[Connection, Any], None]]:
         inbox = self.inbox.received

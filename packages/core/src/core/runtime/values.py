@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from core import exceptions, ids, refs, remote_errors
-from core.protocol import peer, to_node
+from core.protocol import peer
 from core.refs import ObjectRef
 from core.runtime import causes
 from core.runtime.connection import Connection
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 monotonic = time.monotonic
 _FIRST = ids.FIRST_INDEX
-#: Seconds after which a waiting ``get`` asks the node whether it knows why.
-STALL = 4.0
 
 
 class Values:
@@ -300,17 +298,9 @@ class Values:
         return self._block(waiter, deadline, what, first)
 
     def _block(self, waiter: EventWaiter, deadline: float | None, what: str, first: tuple[bytes, Entry] | None) -> bool:
-        patience = monotonic() + STALL
-        if deadline is not None and deadline <= patience:
-            return self._rt.reactor.wait(waiter, deadline)
-        if self._rt.reactor.wait(waiter, patience):
-            return True
-        on = b""
         task = first[1].task if first is not None else None
-        if task is not None and isinstance(task.lease, Connection):
-            on = task.lease.address
-        self._rt.to_node_soon(to_node.Stall(what, on))
-        return self._rt.reactor.wait(waiter, deadline)
+        on = task.lease.address if task is not None and isinstance(task.lease, Connection) else b""
+        return self._rt.patience.wait(waiter, deadline, what, on)
 
     def _unassigned(self, entry: Entry) -> bool:
         task = entry.task
