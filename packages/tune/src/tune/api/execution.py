@@ -10,7 +10,7 @@ from tune.api import environment, saved_settings
 from tune.api.default_callbacks import SettingsFile, all_callbacks
 from tune.api.earlier import Earlier, earlier_run
 from tune.api.location import Location, locate
-from tune.api.planning import make_plan
+from tune.api.planning import make_plan, total_samples_wanted
 from tune.api.results.analysis import ExperimentAnalysis
 from tune.api.session import ensure_session
 from tune.api.settings import Settings
@@ -74,21 +74,27 @@ def execute(settings: Settings, location: Location | None = None) -> Finished:
     """
     location = location or locate(settings)
     earlier = None if settings.resume is None else earlier_run(location.directory)
+    settings = _with_total(settings, earlier)
+    packed = saved_settings.pack(settings)  # before the plan: searcher and scheduler as they were given
     plan = make_plan(settings, location, earlier, all_callbacks(settings, location.storage))
-    _save_settings(settings, plan, earlier)
+    _save_settings(packed, plan, resumed=earlier is not None)
     backend = settings.backend or _session_backend(settings, location)
     with location.storage:
         outcome = run_sweep(plan, backend)  # which closes the backend
     return Finished(settings, location, outcome)
 
 
-def _save_settings(settings: Settings, plan: SweepPlan, earlier: Earlier | None) -> None:
-    saved = dataclasses.replace(settings, tune=dataclasses.replace(settings.tune, num_samples=plan.num_samples))
-    packed = saved_settings.pack(saved)
-    if earlier is None:
-        saved_settings.write_packed(packed, plan.directory)
-    else:
+def _with_total(settings: Settings, earlier: Earlier | None) -> Settings:
+    """Return the settings with the number of samples as a total, also for a later resumption."""
+    total = total_samples_wanted(settings.tune.num_samples, earlier)
+    return dataclasses.replace(settings, tune=dataclasses.replace(settings.tune, num_samples=total))
+
+
+def _save_settings(packed: bytes, plan: SweepPlan, *, resumed: bool) -> None:
+    if resumed:
         plan.callbacks = [SettingsFile(packed, plan.directory), *plan.callbacks]
+    else:
+        saved_settings.write_packed(packed, plan.directory)
 
 
 def _session_backend(settings: Settings, location: Location) -> TrialBackend:

@@ -54,7 +54,7 @@ class Experiment:
         del given["self"], given["run"]
         self.run = run
         #: the arguments that differ from their defaults, by name
-        self.spec = {
+        self.spec: dict[str, Any] = {
             argument: value
             for argument, value in given.items()
             if not (value is None or value is False or value == _DEFAULTS.get(argument))

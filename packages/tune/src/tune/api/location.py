@@ -16,7 +16,7 @@ from tune.controller.lock import ExperimentLock
 from tune.errors import ExperimentNotFoundError
 from tune.storage import ExperimentStorage, Storage
 
-logger = logging.getLogger("tune")
+logger: logging.Logger = logging.getLogger("tune")
 
 
 @dataclass(frozen=True)

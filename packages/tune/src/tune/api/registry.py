@@ -42,8 +42,10 @@ class Registry:
         return self._known[name]
 
 
-trainables = Registry("trainable", "Register it with tune.register_trainable(name, trainable), or pass it itself.")
-environments = Registry("environment", "Register it with tune.register_env(name, creator).")
+trainables: Registry = Registry(
+    "trainable", "Register it with tune.register_trainable(name, trainable), or pass it itself."
+)
+environments: Registry = Registry("environment", "Register it with tune.register_env(name, creator).")
 
 
 def register_trainable(name: str, trainable: Any, warn: bool = True) -> None:

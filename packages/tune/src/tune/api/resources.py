@@ -33,8 +33,8 @@ class PlacementGroupFactory:
             raise TypeError(f"bundles must be a list of dicts such as [{{'CPU': 1}}]; got {bundles!r}.")
         if not bundles:
             raise ValueError("bundles must have at least one dict; {} stands for a process that needs nothing itself.")
-        self.bundles = [_bundle(bundle) for bundle in bundles]
-        self.strategy = one_of("strategy", strategy, STRATEGIES)
+        self.bundles: list[dict[str, float]] = [_bundle(bundle) for bundle in bundles]
+        self.strategy: str = one_of("strategy", strategy, STRATEGIES)
 
     @property
     def head_bundle_is_empty(self) -> bool:

@@ -21,7 +21,7 @@ from tune.errors import ExperimentNotFoundError, TuneError
 
 FILE_NAME = "tuner.pkl"
 _FORMAT = 1
-logger = logging.getLogger("tune")
+logger: logging.Logger = logging.getLogger("tune")
 
 #: fields of the configuration records that are parts of their own
 _LIVE_TUNE = ("search_alg", "scheduler", "constraints", "trial_name_creator", "trial_dirname_creator")

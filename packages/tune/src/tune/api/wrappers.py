@@ -41,9 +41,9 @@ class Bound:
 
     def __init__(self, function: Callable[..., Any], parameters: Mapping[str, Any], resources: Any) -> None:
         self.function = function
-        self.parameters = dict(parameters)
+        self.parameters: dict[str, Any] = dict(parameters)
         self.resources = resources
-        self.__name__ = trainable_name(function)
+        self.__name__: str = trainable_name(function)
         self.__doc__ = function.__doc__
 
     def __call__(self, config: Config) -> Any:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tune.search.objectives import Constraints
 
-logger = logging.getLogger("tune")
+logger: logging.Logger = logging.getLogger("tune")
 
 
 class ExperimentAnalysis:
@@ -61,8 +61,8 @@ class ExperimentAnalysis:
         self._experiment: SavedExperiment = open_experiment(experiment_checkpoint_path, storage_filesystem, trials)
         #: the trials, in order of creation
         self.trials: list[Trial] = list(self._experiment.trials)
-        self.default_metric = default_metric or _single(self._experiment.metric)
-        self.default_mode = default_mode or _single(self._experiment.mode)
+        self.default_metric: str | None = default_metric or _single(self._experiment.metric)
+        self.default_mode: str | None = default_mode or _single(self._experiment.mode)
         self._constraints = constraints
         self._scores: dict[tuple[str, str, str], dict[str, float | None]] = {}
 
