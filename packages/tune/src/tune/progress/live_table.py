@@ -49,10 +49,10 @@ class LiveTable:
         error_room = None if room is None else max(2, room // 4)
         parts: list[RenderableType] = [_head(summary, done), *_lines(summary, metric, sys_info)]
         if errors is not None:
-            parts.append(_drawn(errors, error_room, "failed"))
+            parts += _drawn(errors, error_room)
             room = None if room is None or error_room is None else max(3, room - min(len(errors.rows), error_room) - 4)
         if trials.rows:
-            parts.append(_drawn(trials, room, None))
+            parts += _drawn(trials, room)
         self._live.update(Group(*parts), refresh=True)
 
     def say(self, text: str) -> None:
@@ -94,11 +94,11 @@ def _lines(summary: Summary, metric: str | None, sys_info: tuple[str, ...]) -> l
     return [*lines, *(Text(line, style="dim") for line in sys_info if line)]
 
 
-def _drawn(table: Table, room: int | None, title: str | None) -> RenderableType:
+def _drawn(table: Table, room: int | None) -> list[RenderableType]:
     rows = table.rows if room is None else table.rows[:room]
     left = len(table.rows) - len(rows)
     note = table.note or (f"... {left} more rows than the terminal has room for" if left else "")
-    drawn = RichTable(title=title, title_justify="left", caption=note or None, caption_justify="left", box=None)
+    drawn = RichTable(box=None, pad_edge=False)
     status = table.titles.index("status")
     for name in table.titles:
         drawn.add_column(Text(name), overflow="ellipsis", no_wrap=True, header_style="bold")
@@ -106,4 +106,4 @@ def _drawn(table: Table, room: int | None, title: str | None) -> RenderableType:
         drawn.add_row(
             *(Text(value, style=_STYLES[value] if column == status else "") for column, value in enumerate(row))
         )
-    return drawn
+    return [Text(), drawn, *([Text(note, style="dim")] if note else [])]

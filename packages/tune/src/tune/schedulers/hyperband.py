@@ -32,23 +32,21 @@ class Bracket:
         milestones: where it is halved, and last where it ends.
         judge: makes its rankings.
     """
-    joined: int
-    rung: int
 
     def __init__(self, size: int, milestones: list[float], judge: Judge) -> None:
         self.size = size
         self.milestones = milestones
         self._judge = judge
         #: index of the milestone that its trials run to
-        self.rung = 0
+        self.rung: int = 0
         #: those still in the race
         self.members: dict[str, None] = {}
         #: how many were ever in it
-        self.joined = 0
+        self.joined: int = 0
         #: those that have come to the milestone
         self.arrived: dict[str, Outcome] = {}
         #: no more trials come in
-        self.closed = False
+        self.closed: bool = False
 
     @property
     def milestone(self) -> float:
@@ -82,7 +80,7 @@ class Bracket:
         self.members = dict.fromkeys(good)
         self.arrived = {}
         self.rung += 1
-        self.closed: bool = True
+        self.closed = True
         return good, bad
 
     def leave(self, trial_id: str) -> None:

@@ -26,20 +26,20 @@ class Curve:
 
     def __init__(self) -> None:
         #: how far it has come
-        self.last = -math.inf
+        self.last: float = -math.inf
         #: of the results that count, ascending
         self.times: list[float] = []
         #: of the scores, from the grace period on, up to and with each time
         self._sums: list[float] = [0.0]
-        self.best = -math.inf
+        self.best: float = -math.inf
 
     def add(self, time: float, score: float) -> None:
         """Add a result. One that is not later than the last (a restarted trial) or not finite has no part in means."""
-        self.best: float = max(self.best, score)
+        self.best = max(self.best, score)
         if time > self.last and math.isfinite(score):
             self.times.append(time)
             self._sums.append(self._sums[-1] + score)
-        self.last: float = max(self.last, time)
+        self.last = max(self.last, time)
 
     def mean(self, first: float, last: float) -> float:
         """Return the mean of the scores in a span of time, both ends with it; NaN if there is none."""

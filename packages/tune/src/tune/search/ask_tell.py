@@ -27,6 +27,9 @@ class AskTellSearch(Searcher):
         seed: handed to `start`; None takes the sweep's, and without that a random one.
     """
 
+    mode: str | list[str] | None
+    metric: str | list[str] | None
+
     def __init__(
         self,
         space: Config | None = None,

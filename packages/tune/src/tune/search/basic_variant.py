@@ -30,6 +30,9 @@ class BasicVariantGenerator(Searcher):
         space: the space; None takes the sweep's.
     """
 
+    mode: str | list[str] | None
+    metric: str | list[str] | None
+
     adaptive = False
 
     def __init__(

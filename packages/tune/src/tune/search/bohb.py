@@ -63,6 +63,9 @@ class TuneBOHB(Searcher):
         ValueError: an argument out of range.
     """
 
+    mode: str | list[str] | None
+    metric: str | list[str] | None
+
     def __init__(
         self,
         space: Config | None = None,

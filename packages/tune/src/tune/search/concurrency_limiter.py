@@ -22,6 +22,9 @@ class ConcurrencyLimiter(Searcher):
         ValueError: `max_concurrent` is below 1, or the searcher is itself limited.
     """
 
+    mode: str | list[str] | None
+    metric: str | list[str] | None
+
     def __init__(self, searcher: Searcher, max_concurrent: int, batch: bool = False) -> None:
         if max_concurrent < 1:
             raise ValueError(f"max_concurrent must be at least 1, got {max_concurrent!r}.")
@@ -29,7 +32,7 @@ class ConcurrencyLimiter(Searcher):
             raise ValueError("the searcher of a ConcurrencyLimiter must not be one itself.")  # noqa: TRY004
         super().__init__(searcher.metric, searcher.mode)
         self.searcher = searcher
-        self.adaptive = searcher.adaptive
+        self.adaptive: bool = searcher.adaptive
         self.max_concurrent = max_concurrent
         self.batch = batch
         self._live: set[str] = set()

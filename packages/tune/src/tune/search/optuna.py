@@ -61,6 +61,9 @@ class OptunaSearch(Searcher):
         ImportError: a package that the sampler needs is missing.
     """
 
+    mode: str | list[str] | None
+    metric: str | list[str] | None
+
     def __init__(
         self,
         space: SpaceLike | None = None,
@@ -89,7 +92,7 @@ class OptunaSearch(Searcher):
         self._points = points
         self._rewards = rewards
         self._sampler = sampler
-        self.adaptive = not (isinstance(sampler, str) and sampler in _BLIND)
+        self.adaptive: bool = not (isinstance(sampler, str) and sampler in _BLIND)
         self._study_name = study_name
         self._storage = storage
         self._seed = seed

@@ -42,12 +42,15 @@ class Repeater(Searcher):
         ValueError: `repeat` is below 1.
     """
 
+    mode: str | list[str] | None
+    metric: str | list[str] | None
+
     def __init__(self, searcher: Searcher, repeat: int = 1, set_index: bool = True) -> None:
         if repeat < 1:
             raise ValueError(f"repeat must be at least 1, got {repeat!r}.")
         super().__init__(searcher.metric, searcher.mode)
         self.searcher = searcher
-        self.adaptive = searcher.adaptive
+        self.adaptive: bool = searcher.adaptive
         self.repeat = repeat
         self.set_index = set_index
         self._open: _Group | None = None

@@ -48,7 +48,8 @@ def _domain(name: str, value: Any) -> Any:
 
 def _from_scipy(name: str, frozen: Any) -> Any:
     kind = getattr(getattr(frozen, "dist", None), "name", type(frozen).__name__)
-    low, high = frozen.support() if hasattr(frozen, "support") else (None, None)
+    bounds: tuple[Any, Any] = frozen.support() if hasattr(frozen, "support") else (None, None)
+    low, high = bounds
     match kind:
         case "uniform":
             return tune.uniform(float(low), float(high))
