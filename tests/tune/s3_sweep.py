@@ -1,6 +1,6 @@
 """A driver whose sweep is kept in S3; run by `test_storage_s3`, in a process of its own, which may be killed.
 
-``python -m tests.tune.s3_sweep <resume: 0 or 1> <seconds per step>``; credentials and endpoint are in the environment.
+``python -m tests.tune.s3_sweep <resume: 0 or 1>``; credentials, endpoint and ``STEP_SECONDS`` are in the environment.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def train(config: dict[str, Any]) -> None:
         with checkpoint.as_directory() as directory:
             start = json.loads(Path(directory, "state.json").read_text())["step"]
     for step in range(start + 1, STEPS + 1):
-        time.sleep(config["pause"])
+        time.sleep(float(os.environ["STEP_SECONDS"]))
         with tempfile.TemporaryDirectory() as directory:
             Path(directory, "state.json").write_text(json.dumps({"step": step}))
             tune.report({"step": step, "resumed_at": start}, checkpoint=tune.Checkpoint.from_directory(directory))
 
 
-def main(resume: bool, pause: float) -> None:
+def main(resume: bool) -> None:
     """Run or resume the sweep, and print what came out."""
     core.init(num_cpus=2)
     given = {}
@@ -45,7 +45,7 @@ def main(resume: bool, pause: float) -> None:
     analysis = tune.run(
         train,
         name="sweep",
-        config={"x": tune.grid_search(list(range(TRIALS))), "pause": pause},
+        config={"x": tune.grid_search(list(range(TRIALS)))},
         metric="step",
         mode="max",
         storage_path="s3://results/team",
@@ -63,4 +63,4 @@ def main(resume: bool, pause: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] == "1", float(sys.argv[2]))
+    main(sys.argv[1] == "1")

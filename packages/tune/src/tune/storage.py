@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 #: Directories of checkpoints begin with this; they are not mirrored.
 CHECKPOINT_PREFIX = "checkpoint_"
@@ -49,6 +49,8 @@ _RECORDS = frozenset(
     {"params.json", "params.pkl", "result.json", "progress.csv", "error.txt", "error.pkl", "stdout", "stderr"}
 )
 _EVENT_FILES = "events.out.tfevents."
+#: Files of more bytes than this (pages for people) are copied at most every so many seconds, and at the end.
+LARGE, LARGE_INTERVAL_S = 1 << 20, 30.0
 #: Seconds between two attempts when the remote side fails, at most.
 _LONGEST_PAUSE_S = 60.0
 
@@ -81,8 +83,9 @@ class Storage:
             )
         self.filesystem: Any = None
         if filesystem is None and "://" not in text:
-            self.path = str(Path(text).expanduser().absolute())
-            self.url = self.path
+            self.path: str = str(Path(text).expanduser().absolute())
+            #: the path, or the URL without credentials
+            self.url: str = self.path
             return
         _refuse_credentials(text)
         if filesystem is None:
@@ -93,7 +96,6 @@ class Storage:
             self.url = self.path
             return
         self.filesystem = filesystem
-        #: the path, or the URL without credentials
         self.url = str(filesystem.unstrip_protocol(self.path))
 
     @property
@@ -283,6 +285,8 @@ class Mirror:
         self._artifacts = artifacts
         #: modification time and size of what is on the remote side, by relative path
         self._copied: dict[str, tuple[int, int]] = {}
+        #: when large files were copied (monotonic seconds)
+        self._large: dict[str, float] = {}
         #: to be deleted after the next copy
         self._doomed: list[Storage] = []
         #: one copy at a time
@@ -304,8 +308,11 @@ class Mirror:
         """Delete something remote after the next copy, when the remote journal counts on it no more."""
         self._doomed.append(place)
 
-    def copy(self) -> None:
+    def copy(self, *, last: bool = True) -> None:
         """Copy what changed since the last time, now.
+
+        Args:
+            last: large files too, also those copied a moment ago.
 
         Raises:
             OSError or what the remote file system raises: not all was copied; the next call goes on.
@@ -313,25 +320,35 @@ class Mirror:
         with self._lock:
             doomed, self._doomed = self._doomed, []
             try:
-                self._copy()
+                self._copy(last)
                 while doomed:
                     doomed[-1].delete()
                     doomed.pop()
             finally:
                 self._doomed += doomed
 
-    def _copy(self) -> None:
+    def _copy(self, last: bool) -> None:
         before = self._changed()
         late = {name: (self._directory / name).read_bytes() for name in before if Path(name).name in _LATE}
         # Looked at again: the journal must hold all that the snapshots just read count on.
         for name, state in self._changed().items():
-            if Path(name).name not in _LATE:
+            if Path(name).name not in _LATE and (last or self._due(name, state[1])):
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     self._remote.child(name).write((self._directory / name).read_bytes())
                 self._copied[name] = state
         for name, data in late.items():
             self._remote.child(name).write(data)
             self._copied[name] = before[name]
+
+    def _due(self, name: str, size: int) -> bool:
+        """Tell whether a changed file is to be copied now, and note that a large one is."""
+        if size <= LARGE:
+            return True
+        now = time.monotonic()
+        if now - self._large.get(name, -LARGE_INTERVAL_S) < LARGE_INTERVAL_S:
+            return False
+        self._large[name] = now
+        return True
 
     def _changed(self) -> dict[str, tuple[int, int]]:
         """Return (modification time, size) of the files that the remote side does not have like this."""
@@ -363,7 +380,7 @@ class Mirror:
                 return
             began = time.monotonic()
             try:
-                self.copy()
+                self.copy(last=False)
                 cost = time.monotonic() - began
                 pause = max(self._interval_s, _PAUSE_SHARE * cost)
                 self._stop.wait(cost)  # in a hurry, too, copying takes half of the time at most
@@ -433,9 +450,11 @@ class ExperimentStorage:
     ) -> None:
         root = Storage(default_storage_path() if storage_path is None else storage_path, filesystem)
         #: where trials' directories and checkpoints are kept
-        self.storage = root.child(name)
+        self.storage: Storage = root.child(name)
         #: local directory of the experiment; it exists once `prepare` was called
-        self.directory = Path(self.storage.path) if root.is_local else (staging or _staging(self.storage.url)) / name
+        self.directory: Path = (
+            Path(self.storage.path) if root.is_local else (staging or _staging(self.storage.url)) / name
+        )
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._artifacts = artifacts
