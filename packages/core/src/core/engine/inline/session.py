@@ -164,7 +164,7 @@ class InlineSession:
 
     def timed(self, name: str, run: Callable[[], T]) -> T:
         """Run something and note it for the timeline."""
-        start = time.time()
+        wall, start = time.time(), time.perf_counter()
         try:
             return run()
         finally:
@@ -173,8 +173,8 @@ class InlineSession:
                     "cat": "task",
                     "name": name,
                     "ph": "X",
-                    "ts": start * 1e6,
-                    "dur": (time.time() - start) * 1e6,
+                    "ts": wall * 1e6,
+                    "dur": (time.perf_counter() - start) * 1e6,
                     "pid": os.getpid(),
                     "tid": threading.get_ident(),
                     "args": {},
