@@ -51,7 +51,9 @@ def importance(sweep: Sweep, objective: int, *, may_import_optuna: bool) -> Impo
     if len(pairs) < 3 or not names:
         return None
     everywhere = all(name in params for params, _ in pairs for name in names)
-    if len(pairs) >= ENOUGH_TRIALS and everywhere and (may_import_optuna or "optuna" in sys.modules):
+    # Optuna's importance brings scikit-learn and scipy, a second of import also where Optuna itself is loaded already
+    affordable = may_import_optuna or "optuna.importance" in sys.modules
+    if len(pairs) >= ENOUGH_TRIALS and everywhere and affordable and len(names) > 1:
         return Importance("Optuna's PED-ANOVA", _by_optuna(names, pairs, sweep.modes[objective]))
     found = {
         name: _association([(params.get(name), value) for params, value in pairs if name in params]) for name in names
