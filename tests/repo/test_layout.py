@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 SOURCES = sorted(ROOT.glob("packages/*/src/**/*.py"))
 REQUIREMENT_FILES = sorted([*ROOT.glob("*/requirements.txt"), *ROOT.glob(".ci/requirements.txt")])
-CORE = ROOT / "packages/core/src/core"
 
 #: Lines a module may have; above, its docstring must say why ("One long module, because ...").
 MODULE_LINES = 500
@@ -97,10 +96,11 @@ def test_the_makefile_installs_every_package() -> None:
     assert line.split() == [str(package.relative_to(ROOT)) for package in PACKAGES]
 
 
-def test_the_version_in_the_source_is_the_distributions() -> None:
-    (assignment,) = ast.parse((CORE / "version.py").read_text()).body[1:]
+@pytest.mark.parametrize("source", sorted(ROOT.glob("packages/*/src/*/version.py")), ids=lambda path: path.parent.name)
+def test_the_version_in_the_source_is_the_distributions(source: Path) -> None:
+    (assignment,) = ast.parse(source.read_text()).body[1:]
     assert isinstance(assignment, ast.Assign)
-    assert ast.literal_eval(assignment.value) == project(ROOT / "packages/core")["version"]
+    assert ast.literal_eval(assignment.value) == project(source.parents[2])["version"]
 
 
 def test_the_allowed_ranges_admit_the_pins() -> None:

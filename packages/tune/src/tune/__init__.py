@@ -58,9 +58,11 @@ if TYPE_CHECKING:
     from tune.trainable import Trainable
     from tune.trial_process.context import TrialContext as TuneContext
     from tune.trial_process.session import get_checkpoint, get_context, report
+    from tune.version import __version__
 
 #: each public name and the module it comes from
 _HOMES = {
+    "__version__": "tune.version",
     "CLIReporter": "tune.progress",
     "Callback": "tune.callback",
     "Checkpoint": "tune.checkpoint",
@@ -135,6 +137,7 @@ __all__ = [
     "TuneContext",
     "TuneError",
     "Tuner",
+    "__version__",
     "backend",
     "callback",
     "choice",

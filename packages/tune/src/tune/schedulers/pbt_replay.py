@@ -25,6 +25,7 @@ class PopulationBasedTrainingReplay(TrialScheduler):
     Raises:
         ValueError: there is no such file, or it is no policy.
     """
+
     config: Config
 
     needs_checkpoints = True
