@@ -62,7 +62,7 @@ def _problem(name: str, value: object, result: Result) -> str | None:
     if value is None:
         return (
             f"a result has no {name!r}, which the sweep needs; it has {_listed(tuple(result))}. Report it with every "
-            "result, or pass strict_metric=False"
+            "result, or set TUNE_DISABLE_STRICT_METRIC_CHECKING=1"
         )
     try:
         bad = math.isnan(value)  # type: ignore[arg-type]  # whatever was reported

@@ -9,6 +9,6 @@ if importlib.util.find_spec("sklearn") is None:
         "tune.sklearn needs scikit-learn; install it with: pip install skate-tune[sklearn]", name="sklearn"
     )
 
-from tune.sklearn.search_cv import TuneSearchCV  # noqa: E402 - a clear error comes first
+from tune.sklearn.search_cv import TuneSearchCV
 
 __all__ = ["TuneSearchCV"]

@@ -1,4 +1,4 @@
-"""What runs in a trial: one candidate, fitted and scored on every fold.
+"""What evaluates a candidate: it is fitted and scored on every fold, in a task (`tune.delegate`).
 
 scikit-learn's own ``_fit_and_score`` does the fitting, so that errors, warnings, times and multi-metric scores are what
 ``RandomizedSearchCV`` would have recorded. It is not public; the keyword arguments used here stand since 1.4.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,6 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.model_selection._validation import _fit_and_score, _score
 from sklearn.utils.metaestimators import _safe_split
-
-import tune
 
 #: what one fold gives: the record that scikit-learn's ``_format_results`` takes
 Outcome = dict[str, Any]
@@ -52,21 +50,37 @@ class Task:
         return float(np.mean(scores))
 
 
-def evaluate(task: Task, params: Mapping[str, Any]) -> None:
-    """Fit and score one candidate and report it: once, or after each epoch if it learns by and by."""
+def evaluate(
+    config: Mapping[str, Any], task: Task, drawn: Sequence[Mapping[str, Any]] | None
+) -> Iterator[dict[str, Any]]:
+    """Fit and score one candidate: once, or epoch by epoch if it learns by and by.
+
+    Args:
+        config: the candidate's parameters; or its place among those that were drawn before.
+        task: what all candidates of the search share.
+        drawn: the candidates, if they were drawn before.
+
+    Yields:
+        results to report: the score that the search goes by, and what the folds gave.
+    """
+    params = candidate(config, drawn)
     if task.max_iters == 1:
-        outcomes = [_fit_at_once(task, params, train, test) for train, test in task.splits]
-        _report(task, outcomes)
+        yield _result(task, [_fit_at_once(task, params, train, test) for train, test in task.splits])
         return
     folds = [_Gradual(task, params, train, test) for train, test in task.splits]
     for epoch in range(1, task.max_iters + 1):
-        _report(task, [fold.learn(epoch) for fold in folds])
+        yield _result(task, [fold.learn(epoch) for fold in folds])
 
 
-def _report(task: Task, outcomes: list[Outcome]) -> None:
+def candidate(config: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    """Return the parameters that a trial's configuration stands for."""
+    return dict(config if drawn is None else drawn[config["candidate"]])
+
+
+def _result(task: Task, outcomes: list[Outcome]) -> dict[str, Any]:
     value = task.value(outcomes) if all(outcome["fit_error"] is None for outcome in outcomes) else math.nan
     # a candidate that cannot be fitted ranks last and stays in cv_results_, as in scikit-learn
-    tune.report({"score": value if math.isfinite(value) else -math.inf, "outcomes": outcomes})
+    return {"score": value if math.isfinite(value) else -math.inf, "outcomes": outcomes}
 
 
 def _fit_at_once(task: Task, params: Mapping[str, Any], train: Any, test: Any) -> Outcome:

@@ -21,11 +21,13 @@ from sklearn.model_selection._validation import _insert_error_scores, _warn_or_r
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils.validation import _check_method_params
 
+import core
 import tune
+from tune.delegate import pass_on
 from tune.schedulers import TrialScheduler
 from tune.search import Searcher
 from tune.sklearn import candidates
-from tune.sklearn.evaluation import Outcome, Task, evaluate, growing_size
+from tune.sklearn.evaluation import Outcome, Task, candidate, evaluate, growing_size
 
 
 class TuneSearchCV(RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn has no types
@@ -181,7 +183,7 @@ class TuneSearchCV(RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn ha
                 raise error
         if not evaluated:
             raise ValueError("no candidate was evaluated: n_iter or time_budget_s may be too small")
-        tried = [_params(result.config, drawn) for result in evaluated]
+        tried = [candidate(result.config, drawn) for result in evaluated]
         outcomes = [result.metrics["outcomes"] for result in evaluated]
         return tried, outcomes, [result.metrics["training_iteration"] for result in evaluated]
 
@@ -193,14 +195,14 @@ class TuneSearchCV(RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn ha
         search_alg: str | Searcher | None,
         drawn: Sequence[Mapping[str, Any]] | None,
     ) -> tune.ResultGrid:
-        trainable = tune.with_parameters(_trial, task=task, drawn=drawn)
+        work = tune.with_parameters(pass_on, inputs=[core.put(evaluate), core.put(task), core.put(drawn)])
         scheduler = self.scheduler
         if scheduler is None and self.max_iters > 1:
             scheduler = tune.schedulers.ASHAScheduler(max_t=self.max_iters)
         seed = int(check_random_state(self.random_state).randint(2**31)) if self.random_state is not None else None
         with tempfile.TemporaryDirectory(prefix="tune-sklearn-") as scratch:
             return tune.Tuner(
-                trainable,
+                tune.with_resources(work, {"cpu": 0}),  # the tasks have the CPUs
                 param_space=config,
                 tune_config=tune.TuneConfig(
                     metric="score",
@@ -208,7 +210,7 @@ class TuneSearchCV(RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn ha
                     num_samples=num_samples,
                     search_alg=search_alg,
                     scheduler=scheduler,
-                    max_concurrent_trials=None if self.n_jobs in (None, -1) else self.n_jobs,
+                    max_concurrent_trials=self._concurrency(),
                     time_budget_s=self.time_budget_s,
                     seed=seed,
                 ),
@@ -218,6 +220,11 @@ class TuneSearchCV(RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn ha
                     callbacks=None if self.storage_path is not None else [],
                 ),
             ).fit()
+
+    def _concurrency(self) -> int:
+        if self.n_jobs in (None, -1):
+            return max(1, int(core.cluster_resources().get("CPU", 1)))
+        return int(self.n_jobs)
 
     def _collect(
         self, tried: list[dict[str, Any]], outcomes: list[list[Outcome]], iterations: list[int], refit_metric: str
@@ -252,11 +259,3 @@ class TuneSearchCV(RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn ha
         self.refit_time_ = time.perf_counter() - began
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
-
-
-def _trial(config: dict[str, Any], *, task: Task, drawn: Sequence[Mapping[str, Any]] | None) -> None:
-    evaluate(task, _params(config, drawn))
-
-
-def _params(config: Mapping[str, Any], drawn: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
-    return dict(config if drawn is None else drawn[config["candidate"]])
