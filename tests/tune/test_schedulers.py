@@ -73,17 +73,17 @@ def test_promotion_pauses_class_trainables_and_goes_on_where_they_were(tmp_path:
     analysis = run(
         Counter,
         tmp_path,
-        config={"gain": tune.grid_search([1.0, 4.0, 2.0, 6.0, 3.0, 5.0, 9.0, 7.0, 8.0])},
+        config={"gain": tune.grid_search([1.0, 5.0, 3.0, 2.0, 9.0, 4.0, 8.0, 7.0, 6.0])},
         metric="total",
         mode="max",
         scheduler=ASHAScheduler(max_t=9, reduction_factor=3, variant="promotion"),
+        max_concurrent_trials=1,
     )
     for trial in analysis.trials:
         assert trial.last_result["total"] == pytest.approx(trial.config["gain"] * trial.iteration)
-    iterations = {trial.config["gain"]: trial.iteration for trial in analysis.trials}
-    assert iterations[9.0] == 9
-    assert iterations[1.0] == 1
-    assert any(trial.attempts > 1 for trial in analysis.trials)
+    assert [trial.iteration for trial in analysis.trials] == [1, 3, 1, 1, 9, 1, 3, 3, 1]
+    # Those that were not promoted on the spot were paused, and went on in another attempt.
+    assert [trial.attempts for trial in analysis.trials] == [1, 2, 1, 1, 2, 1, 1, 2, 1]
 
 
 def test_hyperband_halves_real_trials(tmp_path: Path) -> None:

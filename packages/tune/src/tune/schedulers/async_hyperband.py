@@ -302,13 +302,13 @@ class AsyncHyperBandScheduler(JudgingScheduler):
 
     def _is_decided(self, view: View) -> bool:
         """Tell whether nothing can lift the paused trials any more."""
-        if view.more_trials or not view.idle or self._phases.all(Phase.READY) or self._promotable(view):
+        if view.more_trials or not view.idle or self._phases.any(Phase.READY) or self._promotable(view):
             return False
         return self._has_winner()
 
     def _has_winner(self) -> bool:
         """Tell whether a trial was trained to its end, or nobody waits who could be."""
-        return self._won or not self._phases.all(Phase.HELD)
+        return self._won or not self._phases.any(Phase.HELD)
 
     def _promote(self, rung: Rung, trial_id: str) -> None:
         del rung.waiting[trial_id]

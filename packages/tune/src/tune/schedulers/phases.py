@@ -56,13 +56,15 @@ class Phases:
 
     def __init__(self) -> None:
         self._of: dict[str, Phase] = {}
+        #: the trials in each phase, in the order they came to it
+        self._in: dict[Phase, dict[str, None]] = {phase: {} for phase in Phase}
 
     def __getitem__(self, trial_id: str) -> Phase:
         return self._of.get(trial_id, Phase.OVER)
 
     def begin(self, trial_id: str) -> None:
         """Take up a new trial."""
-        self._of[trial_id] = Phase.ACTIVE
+        self._put(trial_id, Phase.ACTIVE)
 
     def step(self, trial_id: str, step: Step) -> None:
         """Move a trial.
@@ -71,19 +73,24 @@ class Phases:
             KeyError: the table does not have the transition.
         """
         phase = TRANSITIONS[self[trial_id], step]
+        self._in[self[trial_id]].pop(trial_id, None)
         if phase is Phase.OVER:
             self._of.pop(trial_id, None)
         else:
-            self._of[trial_id] = phase
+            self._put(trial_id, phase)
 
     def all(self, phase: Phase) -> list[str]:
-        """Return the trials in a phase other than OVER, in the order they were added."""
-        return [trial_id for trial_id, its in self._of.items() if its is phase]
+        """Return the trials in a phase other than OVER, in the order they came to it."""
+        return list(self._in[phase])
+
+    def any(self, phase: Phase) -> bool:
+        """Tell whether a trial is in a phase other than OVER."""
+        return bool(self._in[phase])
 
     def paused(self, phase: Phase, view: View) -> Iterator[str]:
         """Yield the trials in a phase whose process has been given back."""
-        for trial_id, its in self._of.items():
-            if its is phase and trial_id in view.live and view.live[trial_id].status is TrialStatus.PAUSED:
+        for trial_id in self._in[phase]:
+            if trial_id in view.live and view.live[trial_id].status is TrialStatus.PAUSED:
                 yield trial_id
 
     def __len__(self) -> int:
@@ -91,3 +98,7 @@ class Phases:
 
     def __contains__(self, trial_id: object) -> bool:
         return trial_id in self._of
+
+    def _put(self, trial_id: str, phase: Phase) -> None:
+        self._of[trial_id] = phase
+        self._in[phase][trial_id] = None
