@@ -176,7 +176,8 @@ class ActorHost:
             return False
         group = self._group(call)
         if not group and self._options.max_concurrency <= 1:
-            # As in Ray: beside named groups, a default group of one thread is the main thread.
+            # Beside named groups, a default group of one is the main thread (not so in Ray): the thread that signal
+            # handlers and some native libraries need, while the groups answer.
             return False
         pool = self._pool(group)
         future = pool.submit(self._run_in_thread, connection, call)
