@@ -31,6 +31,7 @@ def pass_on(config: dict[str, Any], *, inputs: list[Any]) -> None:
         raise
 
 
-@core.remote(num_returns="streaming", max_retries=0)
+# An environment that is not a slot's: the next sweep's slots would else take these processes over.
+@core.remote(num_returns="streaming", max_retries=0, runtime_env={"env_vars": {"SKATE_TUNE_SLOT": "0"}})
 def _generate(config: dict[str, Any], function: Any, *arguments: Any) -> Iterator[Any]:
     yield from function(config, *arguments)

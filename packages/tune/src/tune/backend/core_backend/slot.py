@@ -10,6 +10,10 @@ from tune.backend.core_backend.placement import Place
 from tune.messages import Launch
 from tune.trial_process.slot_actor import EXCHANGE, EXCHANGE_THREADS, Order, Start, TrialSlot
 
+#: An environment of their own keeps slots from taking over idle processes of tasks, which would cost those what they
+#: have imported; fronts that let tasks do the work (`tune.delegate`) count on it.
+_OWN_PROCESS = {"env_vars": {"SKATE_TUNE_SLOT": "1"}}
+
 _Actor = core.remote(concurrency_groups={EXCHANGE: EXCHANGE_THREADS}, max_restarts=0)(TrialSlot)
 
 
@@ -34,7 +38,7 @@ class Slot:
         self.spoiled = False
         #: when it became idle (monotonic seconds)
         self.idle_since = 0.0
-        self._handle: Any = _Actor.options(**place.options()).remote(*arguments)
+        self._handle: Any = _Actor.options(**place.options(), runtime_env=_OWN_PROCESS).remote(*arguments)
         #: done when the process ends, however it does
         self.life: core.ObjectRef[None] = self._handle.run.remote()
         #: exchanges under way, oldest first
