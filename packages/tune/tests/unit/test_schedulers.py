@@ -356,6 +356,10 @@ class TestResources:
         with pytest.raises(TypeError, match="resources_allocation_function"):
             report(scheduler, trial, 1)
 
+    def test_a_changed_base_shows(self) -> None:
+        same, other = (ResourceChangingScheduler(ASHAScheduler(max_t=9)).base_parameters for _ in range(2))
+        assert same == other != ResourceChangingScheduler(ASHAScheduler(max_t=27)).base_parameters
+
     def test_trials_start_alike(self) -> None:
         scheduler = ResourceChangingScheduler()
         started(scheduler, 1)

@@ -41,6 +41,8 @@ class ResourceChangingScheduler(TrialScheduler):
         super().__init__()
         self.base_scheduler: TrialScheduler = base_scheduler or FIFOScheduler()
         self.resources_allocation_function = resources_allocation_function
+        #: the base scheduler's parameters as text: by this the controller sees that they changed when a sweep goes on
+        self.base_parameters = _parameters(self.base_scheduler)
         #: what the first trial started with; all trials of the sweep start with the same
         self._base_trial_resources: ResourceRequest | None = None
         self._resized: set[str] = set()
@@ -123,6 +125,12 @@ class ResourceChangingScheduler(TrialScheduler):
     def validate(self) -> None:
         """Check the base scheduler."""
         self.base_scheduler.validate()
+
+
+def _parameters(scheduler: TrialScheduler) -> str:
+    values = {name: value for name, value in vars(scheduler).items() if not name.startswith("_") and name != "seed"}
+    plain = {name: value for name, value in values.items() if isinstance(value, str | int | float | None)}
+    return f"{type(scheduler).__qualname__}({plain})"
 
 
 def _request(wanted: ResourceRequest | Mapping[str, float] | Any | None) -> ResourceRequest | None:
