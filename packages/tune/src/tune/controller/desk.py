@@ -12,7 +12,7 @@ from tune.controller.judging import Judge
 from tune.controller.places import Places
 from tune.controller.records import Record, Rules
 from tune.controller.state import Run, State
-from tune.messages import Action, Verdict
+from tune.messages import Action, Sync, Verdict
 from tune.schedulers.base import View
 from tune.trial import ResourceRequest, Result, Trial, TrialFailure
 
@@ -81,9 +81,17 @@ class Desk:
 
     def tell(self, run: Run, action: Action) -> None:
         """Say something to a trial."""
-        trial = run.trial
-        sync = self.advice.sync(trial)
-        self.out.append(Tell(trial.trial_id, Verdict(action, sync)))
+        self.out.append(Tell(run.trial.trial_id, Verdict(action, self.sync(run))))
+
+    def sync(self, run: Run) -> Sync:
+        """Return where a trial waits next.
+
+        One that goes on from before the point at which it was told to pause or to save waits there again.
+        """
+        iteration = run.trial.iteration
+        if run.delivered < iteration and (run.parking is not None or run.saving == iteration):
+            return Sync(at=iteration)
+        return self.advice.sync(run.trial)
 
     def hook(self, name: str, trial: Trial, argument: object = None) -> None:
         """Have a hook of the callbacks called."""

@@ -88,7 +88,7 @@ class Endings:
     def _over(self, run: Run, now: float) -> None:
         self._desk.places.give_back(run.trial.trial_id)
         run.trial.run_time += max(0.0, now - run.started)
-        run.waiting = 0
+        run.waiting = run.saving = 0
 
     def _settle(self, run: Run) -> None:
         """Do what the trial was paused for."""
@@ -183,7 +183,7 @@ class Endings:
                 )
                 return False
             time_total_s = trial.last_result.get(TIME_TOTAL_S, 0.0)
-            self._vault.set_origin(run, origin_of(donor, donor.checkpoint, trial.iteration, time_total_s))
+            self._vault.set_donor(run, origin_of(donor, donor.checkpoint, trial.iteration, time_total_s))
         if run.phase is Phase.PAUSED:
             self._reconfigure(run, decision)
         else:
@@ -193,6 +193,9 @@ class Endings:
     def _reconfigure(self, run: Run, decision: Exploit) -> None:
         run.trial.config = decision.config
         run.trial.tags = {**run.trial.tags, **decision.tags}
+        if run.donor is not None:
+            self._vault.set_origin(run, run.donor)
+            self._vault.set_donor(run, None)
 
     def cut(self, run: Run) -> None:
         """Results of the trial that were not handled do not count; should it go on, it delivers them again."""
@@ -208,6 +211,7 @@ class Endings:
             if trial.trial_id in queue:
                 queue.remove(trial.trial_id)
         state.order.close(trial.index)
+        self._vault.set_donor(run, None)
         if trial.trial_id not in state.shelved:
             self._vault.set_origin(run, None)
         self._vault.prune(trial)

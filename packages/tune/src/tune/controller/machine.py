@@ -210,7 +210,15 @@ class Machine:
             self._accept(run, Arrived(now, first + repeated, event))
         elif event.waiting and run.delivered <= run.trial.iteration:
             run.waiting = 0
-            self._desk.tell(run, Action.CONTINUE if run.parking is None else Action.PAUSE)
+            self._desk.tell(run, self._said_before(run))
+
+    def _said_before(self, run: Run) -> Action:
+        """Return what a trial was told at a result that it waits at once more."""
+        if run.delivered < run.trial.iteration:
+            return Action.CONTINUE
+        if run.parking is not None:
+            return Action.PAUSE
+        return Action.SAVE if run.saving == run.delivered else Action.CONTINUE
 
     def _is_deaf(self, run: Run) -> bool:
         """Tell whether what a trial delivers is of no interest any more: it was told to end."""
@@ -231,6 +239,7 @@ class Machine:
         match event:
             case TrialReported():
                 run.delivered = run.arrived = arrived.first - 1 + len(event.reports)
+                run.saving = 0  # what a trial saves when it is told to comes before its next result
                 if self.state.rules.ordered and self.state.ending in {None, EndReason.INTERRUPTED}:
                     for report in event.reports:
                         self._deliver(run, Delivery(now, report))
@@ -239,6 +248,7 @@ class Machine:
             case TrialStarted():
                 run.trial.pid, run.trial.hostname = event.pid, event.hostname
             case TrialSaved():
+                run.saving = 0
                 if self._is_buffered(run):
                     run.saved.append(event.checkpoint)
                 else:
@@ -372,6 +382,7 @@ class Machine:
             self._desk.tell(run, Action.PAUSE)
         elif waiting or (isinstance(decision, Continue) and decision.save):
             save = isinstance(decision, Continue) and decision.save
+            run.saving = run.trial.iteration if save and run.arrived == run.trial.iteration else 0
             self._desk.tell(run, Action.SAVE if save else Action.CONTINUE)
 
     def _advance(self, now: float) -> None:

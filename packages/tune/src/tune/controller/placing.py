@@ -157,7 +157,7 @@ class Placing:
         self._desk.places.take(trial.trial_id, trial.resources)
         if state.rules.ordered:
             state.order.open(trial.index)
-        sync = self._advice.sync(trial)
+        sync = self._desk.sync(run)
         self._desk.out.append(Start(trial, trial.attempts, trial.config, trial.resources, run.origin, sync))
         self._desk.hook("on_trial_start", trial)
         if run.origin is not None:

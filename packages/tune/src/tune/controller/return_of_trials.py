@@ -58,7 +58,7 @@ class ReturnOfTrials:
         end: TrialReturned | TrialPaused
         if run.phase is Phase.ACTIVE and (run.imposed is not None or run.ending not in {None, EndCause.SWEEP}):
             end = TrialReturned(trial.trial_id, trial.attempts, stopped=True)
-        elif run.phase is Phase.ACTIVE and run.parking is not None:
+        elif run.phase is Phase.ACTIVE and run.parking is not None and not self._must_pause_again(run):
             end = TrialPaused(trial.trial_id, trial.attempts)
         else:
             run.ending = None
@@ -73,6 +73,14 @@ class ReturnOfTrials:
             self._endings.returned(run, True, now)
         else:
             self._endings.paused(run, now)
+
+    def _must_pause_again(self, run: Run) -> bool:
+        """Tell whether a trial that was about to pause runs up to there again, to save what it would have saved.
+
+        Virtual order wants that: whether there is a checkpoint may decide what becomes of other trials.
+        """
+        saved = run.origin is not None and run.origin.iteration >= run.trial.iteration
+        return self._state.rules.ordered and not saved
 
     def _apply(self, trial: Trial, action: str, now: float) -> None:
         state = self._state
@@ -119,9 +127,10 @@ class ReturnOfTrials:
         trial = run.trial
         self._state.order.close(trial.index)
         self._vault.set_origin(run, None)
+        self._vault.set_donor(run, None)
         self._vault.clear(trial)
         trial.iteration, trial.last_result, trial.failures = 0, {}, []
-        run.arrived = run.delivered = run.failed = 0
+        run.arrived = run.delivered = run.failed = run.saving = 0
         run.parking = run.imposed = run.ending = None
         run.saved = []
         if run.phase is not Phase.PENDING:

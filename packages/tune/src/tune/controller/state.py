@@ -57,6 +57,10 @@ class Run(msgspec.Struct, eq=False):
     parking: Pause | Exploit | Resize | None = None
     #: what the next attempt goes on from; the checkpoint is not deleted
     origin: Origin | None = None
+    #: with an exploit that waits for the trial to pause: what it goes on from then; not deleted either
+    donor: Origin | None = None
+    #: the iteration at which it was told to save and has not done so yet; 0: none
+    saving: int = 0
     #: failures that counted
     failed: int = 0
     #: when this attempt was started

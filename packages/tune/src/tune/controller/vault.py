@@ -8,7 +8,6 @@ from tune.controller.desk import Desk
 from tune.controller.instructions import DeleteCheckpoint, Origin
 from tune.controller.state import Run
 from tune.result import TIME_TOTAL_S
-from tune.schedulers.base import Exploit
 from tune.trial import CheckpointRecord, Trial
 
 
@@ -26,8 +25,7 @@ class Vault:
         bisect.insort(kept, record, key=lambda known: known.iteration)
         trial.checkpoints = kept
         trial.checkpoint = kept[-1]
-        exploiting = isinstance(run.parking, Exploit) and run.parking.donor_id != trial.trial_id
-        if not exploiting and (run.origin is None or record.iteration >= run.origin.iteration):
+        if run.origin is None or record.iteration >= run.origin.iteration:
             self.set_origin(run, origin_of(trial, record, record.iteration))
         self._desk.hook("on_trial_save", trial)
         self._desk.hook("on_checkpoint", trial, record)
@@ -43,6 +41,12 @@ class Vault:
         if before is not None and before.owner_id != run.trial.trial_id:
             self.prune(self._state.by_id[before.owner_id])
 
+    def set_donor(self, run: Run, donor: Origin | None) -> None:
+        """Hold what a trial will go on from once it has paused, or let go of it."""
+        before, run.donor = run.donor, donor
+        if before is not None:
+            self.prune(self._state.by_id[before.owner_id])
+
     def prune(self, trial: Trial) -> None:
         """Delete what need not be kept of a trial."""
         needed = self._needed(trial) if len(trial.checkpoints) > 1 else ()
@@ -54,7 +58,8 @@ class Vault:
     def _needed(self, trial: Trial) -> set[str]:
         state = self._state
         runs = [*state.runs.values(), *state.shelved.values()]
-        names = {run.origin.name for run in runs if run.origin is not None and run.origin.owner_id == trial.trial_id}
+        held = [origin for run in runs for origin in (run.origin, run.donor) if origin is not None]
+        names = {origin.name for origin in held if origin.owner_id == trial.trial_id}
         if not trial.status.finished and trial.checkpoint is not None:
             names.add(trial.checkpoint.name)
         return names
