@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from tune.stopper import Stopper
     from tune.trainable import Trainable
     from tune.trial_process.context import TrialContext as TuneContext
-    from tune.trial_process.session import get_checkpoint, get_context, report
+    from tune.trial_process.session import TrialStopped, get_checkpoint, get_context, in_trial, report
     from tune.version import __version__
 
 #: each public name and the module it comes from
@@ -89,6 +89,8 @@ _HOMES = {
     "create_searcher": "tune.search",
     "get_checkpoint": "tune.trial_process.session",
     "get_context": "tune.trial_process.session",
+    "in_trial": "tune.trial_process.session",
+    "TrialStopped": "tune.trial_process.session",
     "grid_search": "tune.space",
     "lograndint": "tune.space",
     "loguniform": "tune.space",
@@ -133,6 +135,7 @@ __all__ = [
     "SyncConfig",
     "Trainable",
     "TrialFailedError",
+    "TrialStopped",
     "TuneConfig",
     "TuneContext",
     "TuneError",
@@ -147,6 +150,7 @@ __all__ = [
     "get_checkpoint",
     "get_context",
     "grid_search",
+    "in_trial",
     "integration",
     "logger",
     "lograndint",
