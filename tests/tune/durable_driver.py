@@ -1,7 +1,8 @@
 """A driver to be killed: ``python -m tests.tune.durable_driver STORAGE`` begins a sweep, or goes on with it.
 
 The sweep is as sensitive to the order of events as one can be: TPE suggests, ASHA promotes and stops, and trials take
-times that differ from run to run. A trial whose function runs to its end writes a line into the file ``SKATE_TEST_ENDS``.
+times that differ from run to run. A trial whose function runs to its end writes a line into the file that
+``SKATE_TEST_ENDS`` names.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 
 from tune.controller.snapshot import replace_file
 from tune.controller.state import State
+from tune.result import lookup
 from tune.trial import Trial
 
 _NAME = "experiment.json"
@@ -62,11 +63,11 @@ def best_trial(state: State) -> Trial | None:
     name, sign = rules.metrics[0], -1.0 if rules.modes[0] == "min" else 1.0
     best, best_value = None, -math.inf
     for trial in state.trials:
-        value = trial.last_result.get(name)
+        value = lookup(trial.last_result, name)
         if isinstance(value, int | float) and sign * value > best_value:
             best, best_value = trial, sign * value
     return best
 
 
 def _shown(trial: Trial, metric: str) -> dict[str, Any]:
-    return {"trial": trial.trial_id, metric: trial.last_result[metric], "params": trial.evaluated_params}
+    return {"trial": trial.trial_id, metric: lookup(trial.last_result, metric), "params": trial.evaluated_params}

@@ -7,7 +7,7 @@ from tune.controller.endings import Endings
 from tune.controller.records import Began, Cut
 from tune.controller.state import Delivery, Phase, Run
 from tune.controller.vault import Vault, origin_of
-from tune.messages import Reported, TrialPaused, TrialReturned
+from tune.messages import Reported, StopRule, TrialPaused, TrialReturned
 from tune.trial import EndCause, Trial, TrialStatus
 
 RESUME, RESTART, SKIP = "RESUME", "RESTART", "SKIP"
@@ -176,5 +176,5 @@ def actions_for(
 
 
 def _may_go_on(trial: Trial, stop_bounds: dict[str, float]) -> bool:
-    reached = any(trial.last_result.get(name, float("-inf")) >= bound for name, bound in stop_bounds.items())
+    reached = StopRule(stop_bounds).holds(trial.last_result)
     return trial.status is TrialStatus.TERMINATED and trial.checkpoint is not None and not reached
