@@ -1,7 +1,12 @@
 """Callbacks: code of the user's, and the loggers, that the controller runs in the driver. Ray's names.
 
-The controller calls them in one thread, between events. Exceptions of a callback are reported once, by name, and end
-the sweep (its state is saved before), because a logger that fails silently loses results.
+The controller calls them in one thread, once a round, after the round's record is safe. A trial delivers results in
+batches, so when `Callback.on_trial_result` is called the trial itself may be further than the result: look at
+``result``, not at ``trial.last_result``. Each result is shown once, also if the driver or the trial died in between.
+What a killed driver had recorded and not shown any more can be had by ``recorded`` (see `Callback.setup`).
+
+What a callback raises ends the sweep with a `CallbackError` that names it, after everything is saved, because a logger
+that fails silently loses results.
 """
 
 from __future__ import annotations
@@ -14,10 +19,12 @@ from tune.trial import CheckpointRecord, Result, Trial
 class Callback:
     """Base of all callbacks; each hook does nothing. ``iteration`` counts the controller's rounds.
 
-    ``trials`` in Ray is a list of all trials; here it is a sequence view that does not copy.
+    ``trials`` is the list of all trials in order of creation: not a copy, not to be changed.
     """
 
-    def setup(self, stop: Any = None, num_samples: int | None = None, total_num_samples: int | None = None, **info: Any) -> None:
+    def setup(
+        self, stop: Any = None, num_samples: int | None = None, total_num_samples: int | None = None, **info: Any
+    ) -> None:
         """Called once before anything runs.
 
         Args:
@@ -25,7 +32,8 @@ class Callback:
             num_samples: as in ``tune.run``.
             total_num_samples: configurations in all, grid included; None if not known.
             **info: ``experiment_name`` (str), ``experiment_path`` (str: local directory of the experiment),
-                ``metric``, ``mode``, ``searcher`` and ``scheduler`` (str: for people), ``resumed`` (bool).
+                ``metric``, ``mode``, ``searcher`` and ``scheduler`` (str: for people), ``resumed`` (bool), ``recorded``
+                (a function of a trial's id: all results that the journal has of it, oldest first).
         """
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the controller does with trials that end, fail, hang, report nonsense or nothing, and with sweeps that end early."""
+"""What the controller does with trials that fail, hang, report nonsense or nothing, and sweeps that end early."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def write(directory: Path, payloads: list[bytes]) -> None:
     writer.close()
 
 
-def payloads(directory: Path, start: Position = Position()) -> list[bytes]:
+def payloads(directory: Path, start: Position = Position()) -> list[bytes]:  # noqa: B008
     return [bytes(entry.payload) for entry in journal.read(directory, start)]
 
 
@@ -165,8 +165,10 @@ def test_a_second_driver_is_refused_and_told_of_the_first(tmp_path: Path) -> Non
         [
             sys.executable,
             "-c",
-            "import sys\nfrom pathlib import Path\nfrom tune.controller.lock import ExperimentLock\n"
-            f"lock = ExperimentLock(Path({str(tmp_path)!r}))\nprint('held', flush=True)\nsys.stdin.read()",
+            (
+                "import sys\nfrom pathlib import Path\nfrom tune.controller.lock import ExperimentLock\n"
+                f"lock = ExperimentLock(Path({str(tmp_path)!r}))\nprint('held', flush=True)\nsys.stdin.read()"
+            ),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

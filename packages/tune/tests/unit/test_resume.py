@@ -247,18 +247,18 @@ def test_a_searcher_with_its_own_way_of_saving_is_saved_that_way(tmp_path: Path)
 
 
 def test_the_same_scheduler_keeps_its_state_and_another_one_takes_over(tmp_path: Path) -> None:
-    class Taking(FIFOScheduler):
-        taken: list[Any] = []
+    taken: list[tuple[str, int]] = []
 
+    class Taking(FIFOScheduler):
         def on_resume(self, previous: TrialScheduler, trials: Any) -> list[str]:
-            self.taken.append((type(previous).__name__, len(trials)))
+            taken.append((type(previous).__name__, len(trials)))
             return []
 
     run(tmp_path, scheduler=FIFOScheduler(), num_samples=2)
     again(tmp_path, scheduler=Taking(), num_samples=3)
-    assert Taking.taken == [("FIFOScheduler", 2)]
+    assert taken == [("FIFOScheduler", 2)]
     again(tmp_path, scheduler=Taking(), num_samples=4)
-    assert len(Taking.taken) == 1
+    assert len(taken) == 1
 
 
 def test_reading_needs_none_of_the_sweeps_code(tmp_path: Path) -> None:
