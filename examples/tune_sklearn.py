@@ -23,6 +23,7 @@ from tune.sklearn import TuneSearchCV
 DATA = Path(__file__).parent / "data" / "us_employment.parquet"
 
 SPACE = {
+    "loss": tune.choice(["squared_error", "absolute_error"]),
     "learning_rate": tune.loguniform(0.01, 0.5),
     "max_leaf_nodes": tune.randint(4, 64),
     "min_samples_leaf": tune.lograndint(5, 200),
@@ -59,6 +60,7 @@ def main() -> None:
     seconds = time.perf_counter() - began
 
     plain = HistGradientBoostingRegressor(max_iter=60, random_state=0).fit(inputs[:learnt], target[:learnt])
+    best = search.best_params_
     errors = {
         "last value": mean_absolute_error(target[learnt:], np.zeros_like(target[learnt:])),
         "same month last year": mean_absolute_error(target[learnt:], inputs[learnt:, -12] - inputs[learnt:, -13]),
@@ -68,7 +70,8 @@ def main() -> None:
     print(f"{options.samples} configurations x {search.n_splits_} folds in {seconds:.0f} s")
     for name, error in errors.items():
         print(f"  {name:21} mean absolute error of next month's change {100 * error:.3f} %")
-    print("best:", {name: round(value, 4) for name, value in search.best_params_.items()})
+    found = (f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in best.items())
+    print("best:", ", ".join(found))
 
 
 if __name__ == "__main__":

@@ -363,6 +363,7 @@ def _compile_options(kind: type[Branch], options: Sequence[Any], path: str, *, c
 def _labels(options: Sequence[Any]) -> list[Any]:
     named = _telling_names(options)
     labels: list[Any] = []
+    taken: set[Any] = set()
     for number, option in enumerate(options):
         if number in named:
             label: Any = named[number]
@@ -370,7 +371,10 @@ def _labels(options: Sequence[Any]) -> list[Any]:
             label = option
         else:
             label = str(number) if has_domains(option) else _text(option)
-        labels.append(label if _distinct([*labels, label]) else f"{label}#{number}")
+        if label in taken:
+            label = f"{label}#{number}"
+        taken.add(label)
+        labels.append(label)
     return labels
 
 
