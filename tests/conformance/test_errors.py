@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import pickle
@@ -62,6 +63,19 @@ def test_an_error_is_also_a_ray_task_error() -> None:
     error = error_of(fail.remote(ValueError("x")))
     assert isinstance(error, exceptions.RayTaskError)
     assert isinstance(error, exceptions.RayError)
+
+
+@pytest.mark.better_than_ray("an await of a task that raised StopIteration raises; asyncio cannot carry that class")
+def test_a_stop_iteration_is_raised_by_get_and_by_await() -> None:
+    ref = fail.remote(StopIteration("x"))
+    assert isinstance(error_of(ref), StopIteration)
+
+    async def wait_for_it() -> Any:
+        return await ref
+
+    with pytest.raises(exceptions.RayTaskError) as caught:
+        asyncio.run(wait_for_it())
+    assert isinstance(caught.value.cause, StopIteration)
 
 
 def test_the_original_error_is_the_cause() -> None:

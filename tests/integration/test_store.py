@@ -296,12 +296,16 @@ def test_another_processes_idle_room_and_idle_pins_make_way(node: StoreNode) -> 
     assert [reader.store.read(object_id)[3] for object_id in made] == list(range(8))
 
 
-def test_objects_in_use_are_never_moved_and_a_full_store_says_so(node: StoreNode) -> None:
+def test_objects_in_use_are_never_moved_and_a_full_store_takes_files(node: StoreNode, tmp_path: Path) -> None:
     process, other = node.connect(), node.connect()
     made = filled(process, 9, 7 * MIB)
     views = [(process if number % 2 else other).store.read(object_id) for number, object_id in enumerate(made)]
-    with pytest.raises(ObjectStoreFullError, match=r"10,485,760 contiguous bytes are needed.*66,060,288 hold 9 obj"):
-        other.put(b"x" * 10 * MIB)
+    beyond = other.put(b"x" * 10 * MIB)
+    (file,) = (tmp_path / "spill").iterdir()
+    assert file.stat().st_size >= 10 * MIB
+    assert process.store.read(beyond)[5] == ord("x")
+    with pytest.raises(ObjectStoreFullError, match=r"contiguous bytes are needed.*66,060,288 hold 9 obj"):
+        other.store.allocate_block(10 * MIB)  # an array in shared memory cannot be in a file
     assert [view[-1] for view in views] == list(range(9))
     del views[:4]
     gc.collect()
@@ -461,7 +465,8 @@ def test_a_stopped_process_does_not_stop_the_others(node: StoreNode) -> None:
     other = node.connect()
     views = [other.put(b"x" * MIB)]
     with pytest.raises(ObjectStoreFullError):
-        other.put(b"x" * 20 * MIB)  # its objects cannot be moved: it might look at them
+        other.store.allocate_block(20 * MIB)  # its objects cannot be moved: it might look at them
+    views.append(other.put(b"x" * 20 * MIB))  # this one is a file
     child.send_signal(signal.SIGCONT)
     made = other.put(b"y" * 20 * MIB)
     assert other.store.read(made)[5] == ord("y")

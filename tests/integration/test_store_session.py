@@ -48,10 +48,13 @@ def test_results_and_puts_beyond_the_store_are_spilled_read_and_removed(session:
 
 
 @small_store
-def test_arrays_in_use_are_safe_and_a_full_store_says_so(session: Any) -> None:
+def test_arrays_in_use_are_safe_and_what_has_no_room_beside_them_goes_through_a_file(session: Any) -> None:
     held = [core.get(core.put(np.full(2 * MIB, number, np.float64))) for number in range(6)]
+    beyond = core.put(np.full(3 * MIB, 3.0))
+    assert len(spilled_files(session)) == 1
+    assert core.get(check.remote(beyond, 3))
     with pytest.raises(core.exceptions.ObjectStoreFullError, match="object store is full of objects in use"):
-        core.put(np.zeros(3 * MIB))
+        core.empty((3 * MIB,), np.float64)
     assert [set(array[:: MIB // 4]) for array in held] == [{float(number)} for number in range(6)]
     held.clear()
     assert core.get(core.put(np.ones(3 * MIB)))[7] == 1.0

@@ -16,6 +16,7 @@ from core.state.directory import (
     DISK_SECONDS,
     EARLY_FREE_SECONDS,
     GRACE_SECONDS,
+    HASTY_SECONDS,
     UNKNOWN_SECONDS,
     Directory,
 )
@@ -201,19 +202,20 @@ def test_a_silent_process_counts_as_busy_until_it_answers() -> None:
     assert rec.Spill(slow, 0, 8 * UNIT) in play.feed(rec.ExtentWanted(C, 3, 8 * UNIT))
 
 
-def test_a_request_nothing_can_serve_is_refused_after_a_grace_with_sizes() -> None:
+@pytest.mark.parametrize(("hasty", "grace"), [(False, GRACE_SECONDS), (True, HASTY_SECONDS)])
+def test_a_request_nothing_can_serve_is_refused_after_a_grace_with_sizes(hasty: bool, grace: float) -> None:
     play = Play()
     made = play.make(1, 16)
     play.feed(rec.PinWanted(B, 1, made))
     refused: list[Any] = []
     started = play.now
-    out = play.feed(rec.ExtentWanted(A, 9, 2 * UNIT))
+    out = play.feed(rec.ExtentWanted(A, 9, 2 * UNIT, hasty=hasty))
     while not refused:
         for ask in of(rec.AskEvict, out):
             out = out + play.feed(rec.EvictAnswered(ask.address, ask.request, []))
         refused = of(rec.RefuseExtent, out)
         out = play.after(0.05)
-    assert GRACE_SECONDS <= play.now - started < GRACE_SECONDS + 1
+    assert grace <= play.now - started < grace + 1
     assert (refused[0].request, refused[0].error) == (9, "full")
     assert "128 contiguous bytes are needed" in refused[0].reason
     assert "1,024 hold 1 objects" in refused[0].reason

@@ -265,3 +265,24 @@ def test_garbage_is_an_error_not_a_crash(blob: bytes) -> None:
 def test_every_unpacking_gives_a_new_object() -> None:
     blob = pack_error(ValueError("v"), "f", pid=1)
     assert unpack_error(blob) is not unpack_error(blob)
+
+
+def test_a_stop_iteration_can_end_an_iteration() -> None:
+    """The interpreter reads the C structure of what it takes for the end of an iterator, and crashed on half of one."""
+    error = _sent(StopIteration("value"))
+    assert isinstance(error, StopIteration)
+    assert isinstance(error, RayTaskError)
+
+    class Iterator:
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            raise error
+
+    def delegate() -> Any:
+        got = yield from Iterator()
+        yield got
+
+    assert next(delegate()) == "value"
+    assert list(Iterator()) == []

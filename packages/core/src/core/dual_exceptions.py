@@ -31,6 +31,9 @@ def dual_exception(error: Exception, wrapper: type[Exception], cause: Exception)
         made = BaseExceptionGroup.__new__(dual, cause.message, cause.exceptions)
     else:
         made = _builtin_base(dual).__new__(dual, cause)
+        if isinstance(cause, StopIteration):
+            # The interpreter reads this field of the C structure, and expects it to be set.
+            StopIteration.__init__(made, cause.value)
     BaseException.__dict__["args"].__set__(made, (cause,))
     made.__dict__.update(error.__dict__)
     notes = getattr(cause, "__notes__", None)

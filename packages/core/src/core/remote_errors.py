@@ -119,6 +119,25 @@ def unpack_error(blob: bytes) -> Exception:
     return made
 
 
+def for_future(error: BaseException) -> BaseException:
+    """Return what to put into a future for an error that ``get`` would raise.
+
+    An await that raised a ``StopIteration`` would end the coroutine as if that had returned; so this one error comes as
+    a plain ``RayTaskError`` there, with its cause.
+    """
+    if not (isinstance(error, RayTaskError) and isinstance(error, StopIteration)):
+        return error
+    known = error.__dict__
+    return RayTaskError(
+        known["function_name"],
+        known["traceback_str"],
+        known["cause"],
+        pid=known["pid"],
+        actor_repr=known["actor_repr"],
+        actor_id=known["actor_id"],
+    )
+
+
 def summary(blob: bytes) -> tuple[str, str, int]:
     """Return of a blob, without unpickling: the exception's class, its last line, and the process that raised.
 

@@ -231,7 +231,7 @@ class ObjectService:
 
 
 _EVENTS: dict[type, Callable[[bytes, Any], rec.Event]] = {
-    to_node.ExtentRequest: lambda address, m: rec.ExtentWanted(address, m.request, m.nbytes, m.preferred),
+    to_node.ExtentRequest: lambda address, m: rec.ExtentWanted(address, m.request, m.nbytes, m.preferred, m.hasty),
     to_node.ExtentReturn: lambda address, m: rec.RangesReturned(address, m.ranges),
     to_node.Sealed: lambda address, m: rec.ObjectsSealed(address, m.objects),
     to_node.Freed: lambda address, m: rec.ObjectsFreed(address, m.objects),

@@ -146,11 +146,13 @@ class ExtentRequest(_Msg):
     """Lend the sender at least ``nbytes`` contiguous bytes of the arena. Answered by ``ExtentReply``.
 
     May take long: the daemon spills objects to make room. ``preferred`` bytes are lent if that needs no spilling.
+    ``hasty``: the sender can do without, by writing a file, so there is no point in waiting for others to drop objects.
     """
 
     request: int
     nbytes: int
     preferred: int = 0
+    hasty: bool = False
 
 
 class ExtentReturn(_Msg):
@@ -166,7 +168,7 @@ class Sealed(_Msg):
 
 
 class SealedFile(_Msg):
-    """An object larger than the arena, written by the sender straight into a spill file it was given."""
+    """An object that the arena has no room for, written by the sender straight into a spill file it was given."""
 
     object_id: bytes
     path: str

@@ -316,7 +316,7 @@ class Values:
             try:
                 value = self.get_many([ref], None)[0]
             except BaseException as error:  # noqa: BLE001 - user code raises what it likes
-                future.set_exception(error)
+                future.set_exception(remote_errors.for_future(error))
             else:
                 future.set_result(value)
 

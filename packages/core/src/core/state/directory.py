@@ -43,6 +43,8 @@ ANSWER_SECONDS = 0.5
 BUSY_SECONDS = 0.5
 #: A request is refused when nothing has moved for so long (Ray's figure).
 GRACE_SECONDS = 2.0
+#: The same for one who can write a file instead.
+HASTY_SECONDS = 0.1
 #: How long a pin waits for an object nobody announced.
 UNKNOWN_SECONDS = 2.0
 #: How long nothing is written to a disk that failed.
@@ -289,7 +291,9 @@ class Directory:
             reason = f"{nbytes:,} bytes do not fit into the object store of {self.capacity:,} bytes"
             self._out.append(rec.RefuseExtent(event.address, event.request, "full", reason))
             return
-        self.waiting.append(Waiter(event.address, event.request, nbytes, max(nbytes, aligned(event.preferred))))
+        self.waiting.append(
+            Waiter(event.address, event.request, nbytes, max(nbytes, aligned(event.preferred)), event.hasty)
+        )
 
     def _returned(self, event: rec.RangesReturned) -> None:
         process = self.processes.get(event.address)
@@ -346,7 +350,7 @@ class Directory:
             return False
         if any(process.trim_until > self._now for process in self.processes.values()):
             return False
-        if self._now - max(waiter.since, self._progress) < GRACE_SECONDS:
+        if self._now - max(waiter.since, self._progress) < (HASTY_SECONDS if waiter.hasty else GRACE_SECONDS):
             return False
         disk = self.disk_error if self.disk_bad_until > self._now else ""
         error = "disk" if disk else "full"

@@ -22,12 +22,13 @@ class ProcessGone(Struct, frozen=True):
 
 
 class ExtentWanted(Struct, frozen=True):
-    """A process needs ``nbytes`` contiguous bytes, and would like ``preferred``."""
+    """A process needs ``nbytes`` contiguous bytes, and would like ``preferred``; ``hasty``: it can do without."""
 
     address: bytes
     request: int
     nbytes: int
     preferred: int = 0
+    hasty: bool = False
 
 
 class RangesReturned(Struct, frozen=True):
@@ -284,6 +285,7 @@ class Waiter:
     request: int
     nbytes: int
     preferred: int
+    hasty: bool
     #: when it became the first of the queue and could not be served
     since: float | None = None
 

@@ -96,15 +96,18 @@ class StoreClient:
     def create(self, object_id: bytes, nbytes: int) -> memoryview:
         """Return writable room for a new object; :meth:`seal` or :meth:`abort` must follow.
 
-        Objects larger than the arena are written straight to a file on disk.
+        Objects larger than the arena, and those for which there is no room because everything in it is in use, are
+        written straight to a file on disk.
 
         Raises:
-            ObjectStoreFullError: everything in the store is in use.
-            OutOfDiskError: there is no room on the disk to spill to.
+            OutOfDiskError: there is no room on the disk either.
         """
         if nbytes > self._arena.size:
             return self._create_file(object_id, nbytes)
-        held = Held(object_id, self._allocate(aligned(nbytes)), nbytes, own=True)
+        try:
+            held = Held(object_id, self._allocate(aligned(nbytes), hasty=True), nbytes, own=True)
+        except ObjectStoreFullError:
+            return self._create_file(object_id, nbytes)
         with self._lock:
             self._writing[object_id] = held
         return self._arena.writable(held.offset, nbytes)
@@ -460,7 +463,7 @@ class StoreClient:
 
     # -- room ------------------------------------------------------------------------------------------------------
 
-    def _allocate(self, size: int) -> int:
+    def _allocate(self, size: int, *, hasty: bool = False) -> int:
         if self._released:
             self.drain_released()
         with self._lock:
@@ -471,7 +474,7 @@ class StoreClient:
             self._flush()  # what the node knows of, it can spill or reclaim
             preferred = max(size, self._growth)
             self._growth = min(2 * self._growth, self._max_growth)
-        reply = self._request(lambda number: to_node.ExtentRequest(number, size, preferred))
+        reply = self._request(lambda number: to_node.ExtentRequest(number, size, preferred, hasty))
         if reply.error:
             raise _error(reply)
         with self._lock:
@@ -487,8 +490,8 @@ class StoreClient:
             view = create_file(reply.path, nbytes)
         except OSError as error:
             raise OutOfDiskError(
-                f"an object of {nbytes:,} bytes is larger than the object store ({self._arena.size:,} bytes), and "
-                f"there is no room for it on the disk at {reply.path}: {error}"
+                f"an object of {nbytes:,} bytes has no room in the object store ({self._arena.size:,} bytes), and none "
+                f"on the disk at {reply.path}: {error}"
             ) from error
         with self._lock:
             self._writing[object_id] = Held(object_id, 0, nbytes, own=True, path=reply.path)

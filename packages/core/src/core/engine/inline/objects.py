@@ -13,7 +13,7 @@ from msgspec import Struct
 from core import refs
 from core.exceptions import GetTimeoutError
 from core.refs import ObjectRef
-from core.remote_errors import unpack_error
+from core.remote_errors import for_future, unpack_error
 from core.serialization import dumps, loads
 
 
@@ -211,6 +211,6 @@ def resolve(future: concurrent.futures.Future[Any], outcome: Outcome) -> None:
     if not future.set_running_or_notify_cancel():
         return
     if isinstance(outcome, StoredError):
-        future.set_exception(outcome.to_raise())
+        future.set_exception(for_future(outcome.to_raise()))
     else:
         future.set_result(loads(outcome.data))
