@@ -1,1 +1,107 @@
-"""Model serving on Skate (being assembled; the public names are added by the api room)."""
+"""Skate's model serving: Ray Serve's API, at nearly the speed of a bare ASGI server.
+
+::
+
+    import serve
+
+
+    @serve.deployment
+    class Hello:
+        def __call__(self, request):
+            return f"Hello {request.query_params['name']}!"
+
+
+    serve.run(Hello.bind())
+
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serve import config, context, errors, handle, schema
+    from serve.api.client import shutdown, start
+    from serve.api.deployment import Application, Deployment, deployment
+    from serve.api.ingress import ingress
+    from serve.api.run import delete, get_app_handle, get_deployment_handle, run, status
+    from serve.batching.decorator import batch
+    from serve.config import HTTPOptions
+    from serve.context import ReplicaContext, get_multiplexed_model_id, get_replica_context
+    from serve.errors import RayServeException
+    from serve.handle.deployment_handle import DeploymentHandle
+    from serve.handle.response import DeploymentResponse, DeploymentResponseGenerator
+    from serve.multiplex.decorator import multiplexed
+
+__all__ = [
+    "Application",
+    "Deployment",
+    "DeploymentHandle",
+    "DeploymentResponse",
+    "DeploymentResponseGenerator",
+    "HTTPOptions",
+    "RayServeException",
+    "ReplicaContext",
+    "batch",
+    "config",
+    "context",
+    "delete",
+    "deployment",
+    "errors",
+    "get_app_handle",
+    "get_deployment_handle",
+    "get_multiplexed_model_id",
+    "get_replica_context",
+    "handle",
+    "ingress",
+    "multiplexed",
+    "run",
+    "schema",
+    "shutdown",
+    "start",
+    "status",
+]
+
+_SUBMODULES = frozenset({"config", "context", "errors", "handle", "schema"})
+
+#: name -> module that defines it
+_HOMES = {
+    "Application": "api.deployment",
+    "Deployment": "api.deployment",
+    "DeploymentHandle": "handle.deployment_handle",
+    "DeploymentResponse": "handle.response",
+    "DeploymentResponseGenerator": "handle.response",
+    "HTTPOptions": "config",
+    "RayServeException": "errors",
+    "ReplicaContext": "context",
+    "batch": "batching.decorator",
+    "delete": "api.run",
+    "deployment": "api.deployment",
+    "get_app_handle": "api.run",
+    "get_deployment_handle": "api.run",
+    "get_multiplexed_model_id": "context",
+    "get_replica_context": "context",
+    "ingress": "api.ingress",
+    "multiplexed": "multiplex.decorator",
+    "run": "api.run",
+    "shutdown": "api.client",
+    "start": "api.client",
+    "status": "api.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

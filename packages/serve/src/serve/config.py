@@ -192,8 +192,9 @@ class HTTPOptions(Checked):
     root_path: str = ""
     request_timeout_s: Seconds | None = None
     keep_alive_timeout_s: Seconds = 90.0
-    #: proxy processes that share the port; 0 lets replicas accept themselves wherever one deployment is all there is
-    num_proxies: Annotated[int, Field(ge=0)] = 1
+    #: proxy processes that accept clients; 0 lets the replicas of the only application with a route accept themselves;
+    #: None does so as long as that is one replica, and starts a proxy when it becomes more
+    num_proxies: Annotated[int, Field(ge=0)] | None = None
     ssl_keyfile: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile_password: str | None = None

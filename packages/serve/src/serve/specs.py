@@ -95,8 +95,8 @@ class Split(msgspec.Struct, frozen=True):
 
     revision: int
     ingress: DeploymentID
-    #: version of the ingress whose replicas answer
-    version: str
+    #: version of the ingress whose replicas answer; None for any, as in a rollout without weights
+    version: str | None
     #: share of the requests that no rule decides, 0 to 1; the weights of a route add up to 1
     weight: float
     #: header name (lower case) and value that lead here whatever the weights
@@ -139,6 +139,12 @@ class RequestMeta(msgspec.Struct):
     #: seconds since the epoch after which nobody waits for the answer any more
     deadline: float | None = None
     stream: bool = False
+
+
+class Full(msgspec.Struct, frozen=True):
+    """The answer of a replica that has no room: ask another."""
+
+    replica_id: str
 
 
 #: namespace of all of Serve's actors

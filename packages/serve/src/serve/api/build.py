@@ -114,6 +114,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
     def persistent_id(self, obj: object) -> HandleMarker | None:
         return self._marked(obj)
 
+    def reducer_override(self, obj: Any) -> Any:
+        # Starlette's State, which every FastAPI application has, recurses without end when pickle makes it
+        starlette = sys.modules.get("starlette.datastructures")
+        if starlette is not None and type(obj) is starlette.State:
+            return starlette.State, (obj._state,)
+        return super().reducer_override(obj)
+
 
 def _source(target: Callable[..., Any]) -> bytes:
     """The source of the module that holds a class pickled by name: its change is a change of the deployment."""

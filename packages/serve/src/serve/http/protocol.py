@@ -56,6 +56,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._deadline: asyncio.TimerHandle | None = None
         self._refused = False
+        self._draining = False
 
     # -- the connection -----------------------------------------------------------------------------------------------
 
@@ -143,6 +144,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unset_deadline()
         self._check_head()
         super().on_headers_complete()
+        if self._draining:
+            self._announce_end()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -194,6 +197,21 @@ class GuardedProtocol(HttpToolsProtocol):
             path = None
         if path is None or not path.isascii() or not path.startswith(b"/"):
             raise Refused(400, "the request's target is not a path")
+
+    # -- draining -----------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Answer the request in progress, or else one more, and say with it that the connection ends."""
+        self._draining = True
+        cycle: Any = self.cycle  # None before the first request
+        if cycle is not None and not cycle.response_complete:
+            self._announce_end()
+
+    def _announce_end(self) -> None:
+        if self.cycle.response_started:
+            self.cycle.keep_alive = False
+        else:
+            self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
     # -- refusing -----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from serve.config import HTTPOptions
 from serve.http.limits import RequestLimits
 from serve.http.protocol import GuardedProtocol
 
@@ -124,6 +125,19 @@ class HTTPServer:
         """The number of open connections."""
         return len(self._server.server_state.connections)
 
+    def stop_accepting(self) -> None:
+        """Take no new connections; those there are get one more answer, which says that they end."""
+        for listener in self._server.servers:
+            listener.close()
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, GuardedProtocol):
+                connection.drain()
+
+    async def drained(self) -> None:
+        """Wait until the last connection is closed, by its client or with its last answer."""
+        while self._server.server_state.connections:  # noqa: ASYNC110 - uvicorn's set tells nobody when it is empty
+            await asyncio.sleep(0.02)
+
     async def close(self, grace_s: float | None = None) -> None:
         """Stop accepting, let requests finish, and run the application's shutdown.
 
@@ -136,6 +150,27 @@ class HTTPServer:
         self._server.should_exit = True
         await self._serving
         self._serving = None
+
+
+def public_server(app: Callable[..., Any], options: HTTPOptions, protocol: type[GuardedProtocol]) -> HTTPServer:
+    """Return a server for clients, as the options say.
+
+    Args:
+        app: the application.
+        options: limits, times and TLS.
+        protocol: class of a connection.
+    """
+    return HTTPServer(
+        app,
+        limits=RequestLimits(body_bytes=options.max_body_bytes),
+        keep_alive_timeout_s=options.keep_alive_timeout_s,
+        root_path=options.root_path,
+        protocol=protocol,
+        ssl_keyfile=options.ssl_keyfile,
+        ssl_certfile=options.ssl_certfile,
+        ssl_keyfile_password=options.ssl_keyfile_password,
+        ssl_ca_certs=options.ssl_ca_certs,
+    )
 
 
 def bind(host: str, port: int, *, shared: bool) -> socket.socket:

@@ -71,11 +71,11 @@ class Relay:
 
     Args:
         router: finds replicas.
-        observer: is told of every answer.
+        observer: is told of every answer; None for nobody.
         request_timeout_s: seconds a request may take unless its route or its own header says less; None for no limit.
     """
 
-    def __init__(self, router: Router, observer: Observer, request_timeout_s: float | None = None) -> None:
+    def __init__(self, router: Router, observer: Observer | None = None, request_timeout_s: float | None = None) -> None:
         self._router = router
         self._observer = observer
         self._timeout = request_timeout_s
@@ -129,8 +129,9 @@ class Relay:
                 raise
             request.status = 499
         finally:
-            seconds = time.perf_counter() - began
-            self._observer.answered(scope, route, request.request_id, request.status, seconds)
+            if self._observer is not None:
+                seconds = time.perf_counter() - began
+                self._observer.answered(scope, route, request.request_id, request.status, seconds)
 
     async def _own(self, request: _Request) -> bool:
         """Answer what is asked of the proxy itself."""

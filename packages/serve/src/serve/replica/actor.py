@@ -17,30 +17,31 @@ from typing import Any
 import msgspec
 
 import core
+from serve.config import HTTPOptions
 from serve.context import RequestContext, reset_request_context, set_request_context
+from serve.handle import local_router
 from serve.http.limits import RequestLimits
-from serve.http.server import HTTPServer, bind, bind_unix
+from serve.http.listener import receive
+from serve.http.server import HTTPServer, bind_unix, public_server
 from serve.replica.asgi import application
 from serve.replica.gate import Gate, GatedApp
 from serve.replica.protocol import ReplicaProtocol
 from serve.replica.user_code import UserCode
-from serve.specs import DeploymentSpec, HandleMarker, RequestMeta
+from serve.specs import DeploymentSpec, Full, HandleMarker, RequestMeta, Targets
 
-
-class Full(msgspec.Struct, frozen=True):
-    """The answer of a replica that has no room: ask another."""
-
-    replica_id: str
+#: seconds that idle connections of a stopping replica have to send one more request, which is answered
+IDLE_S = 2.0
 
 
 class Direct(msgspec.Struct, frozen=True):
-    """Where a replica accepts clients itself."""
+    """How a replica accepts clients itself."""
 
-    host: str
-    port: int
-    root_path: str = ""
-    keep_alive_timeout_s: float = 90.0
-    max_body_bytes: int | None = None
+    #: where the listening socket is handed out (`serve.http.listener`)
+    listener: str
+    #: `serve.config.HTTPOptions`
+    options: HTTPOptions
+    #: prefix of the application's route
+    route: str = ""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -50,8 +51,6 @@ class Ready(msgspec.Struct, frozen=True):
     node_id: str
     #: path of its Unix socket; empty if it serves no HTTP
     socket: str
-    #: port it accepts clients on; 0 if it does not
-    port: int
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -91,42 +90,35 @@ class Replica:
             backpressure["status_code"],
         )
         self._code = UserCode(self._spec, replica_id, self._make_handle)
+        #: of proxies and of clients
         self._servers: list[HTTPServer] = []
+        self._public: HTTPServer | None = None
         self._socket = ""
 
     async def start(self) -> Ready:
         """Make the user's instance and begin to serve; whatever its constructor raises goes to the controller."""
         await self._code.make()
-        port = 0
         if self._serve_http:
             app = application(self._code)
             directory = Path(_session_directory())
-            self._socket = str(directory / f"serve-{self._id}.sock")
+            self._socket = str(directory / f"serve-{self._id.rpartition('#')[2]}.sock")
             behind_proxy = GatedApp(app, self._gate, self._spec.id.app)
             server = HTTPServer(behind_proxy, limits=RequestLimits(), server_header=False, protocol=ReplicaProtocol)
             await server.start([bind_unix(self._socket)])
             self._servers.append(server)
             if self._direct is not None:
-                port = await self._accept_directly(app, self._direct)
-        return Ready(os.getpid(), core.get_runtime_context().get_node_id(), self._socket, port)
+                await self._accept_directly(app, self._direct)
+        return Ready(os.getpid(), core.get_runtime_context().get_node_id(), self._socket)
 
-    async def _accept_directly(self, app: Callable[..., Any], direct: Direct) -> int:
-        gated = GatedApp(_without_lifespan(app), self._gate, self._spec.id.app, root_path=direct.root_path, direct=True)
-        server = HTTPServer(
-            gated,
-            limits=RequestLimits(body_bytes=direct.max_body_bytes),
-            keep_alive_timeout_s=direct.keep_alive_timeout_s,
-            protocol=ReplicaProtocol,
-        )
-        sock = bind(direct.host, direct.port, shared=True)
-        port: int = sock.getsockname()[1]
-        await server.start([sock])
-        self._servers.append(server)
-        return port
+    async def _accept_directly(self, app: Callable[..., Any], direct: Direct) -> None:
+        gated = GatedApp(_without_lifespan(app), self._gate, self._spec.id.app, root_path=direct.route, direct=True)
+        self._public = public_server(gated, direct.options, ReplicaProtocol)
+        self._servers.append(self._public)
+        await self._public.start([await asyncio.to_thread(receive, direct.listener)])
 
     # -- calls through handles -----------------------------------------------------------------------------------------
 
-    async def handle(self, meta: RequestMeta, *args: Any, **kwargs: Any) -> Any:
+    async def handle(self, meta: RequestMeta, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method and return its result, or `Full`."""
         if self._gate.full:
             return Full(self._id)
@@ -139,7 +131,7 @@ class Replica:
             reset_request_context(token)
             self._gate.leave()
 
-    async def handle_stream(self, meta: RequestMeta, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    async def handle_stream(self, meta: RequestMeta, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         """Call a generator method and yield what it yields; `Full` alone if there is no room."""
         if self._gate.full:
             yield Full(self._id)
@@ -155,6 +147,19 @@ class Replica:
             self._gate.leave()
 
     # -- the controller ------------------------------------------------------------------------------------------------
+
+    async def outlive(self) -> None:
+        """Never return: a call whose failure tells the controller of this process's death at once."""
+        await asyncio.Event().wait()
+
+    def publish(self, targets: bytes) -> None:
+        """Take over what the controller published, for the handles in this process."""
+        local_router.update(msgspec.msgpack.decode(targets, type=Targets))
+
+    async def leave_clients_to_proxies(self) -> None:
+        """Accept no clients any more; those that are connected get one more answer each."""
+        if self._public is not None:
+            self._public.stop_accepting()
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Take over options whose change needs no restart."""
@@ -178,10 +183,14 @@ class Replica:
 
     async def stop(self, grace_s: float) -> None:
         """Finish what is in progress, for so many seconds at most, and let the user's object go."""
+        for server in self._servers:
+            server.stop_accepting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await asyncio.gather(*(server.close(grace_s) for server in self._servers))
                 await self._gate.empty()
+                await _at_most(IDLE_S, asyncio.gather(*(server.drained() for server in self._servers)))
+                await self._gate.empty()
+        await asyncio.gather(*(server.close(1) for server in self._servers))
         if self._socket:
             os.unlink(self._socket)
         await self._code.end()
@@ -190,6 +199,11 @@ class Replica:
         from serve.handle.deployment_handle import DeploymentHandle  # noqa: PLC0415 - only graphs need it
 
         return DeploymentHandle(marker.deployment.name, marker.deployment.app)
+
+
+async def _at_most(seconds: float, waiting: asyncio.Future[Any]) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(waiting, seconds)
 
 
 def _session_directory() -> str:

@@ -1,0 +1,94 @@
+"""``serve.run`` and what goes with it: deploy, look, ask for handles, delete."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+from serve.api import client
+from serve.api.build import build
+from serve.api.deployment import Application
+from serve.errors import RayServeException
+from serve.handle.deployment_handle import DeploymentHandle
+from serve.schema import ServeStatus
+from serve.specs import DeploymentID
+
+DEFAULT_APP = "default"
+
+
+def run(
+    target: Application,
+    blocking: bool = False,
+    name: str = DEFAULT_APP,
+    route_prefix: str | None = "/",
+) -> DeploymentHandle[Any]:
+    """Deploy an application, wait until it runs, and return a handle to its ingress.
+
+    If an application of this name runs, it is replaced without a gap: new replicas start first, old ones finish what
+    they have. If the new one cannot start, the old one goes on.
+
+    Args:
+        target: the ingress, bound: ``MyDeployment.bind(...)``.
+        blocking: do not return until interrupted (Ctrl-C) or terminated, then shut Serve down.
+        name: of the application.
+        route_prefix: where it is served; None for handles alone.
+
+    Raises:
+        TypeError: ``target`` is no application.
+        ValueError: the route belongs to another application.
+        OSError: the port is taken.
+        RuntimeError: it cannot start; the text has the user's traceback.
+    """
+    spec = build(target, name, route_prefix)
+    controller = client.controller()
+    revision = controller.call(lambda c: c.deploy(spec))
+    controller.call(lambda c: c.wait_for(name, revision))
+    if blocking:
+        _wait_for_the_end()
+        client.shutdown()
+    return DeploymentHandle(spec.ingress, name)
+
+
+def delete(name: str) -> None:
+    """Delete an application and wait until it is gone. Requests it has are finished."""
+    client.running_controller().call(lambda c: c.delete(name))
+
+
+def status() -> ServeStatus:
+    """Return the state of all applications, deployments and replicas."""
+    return client.running_controller().ask(lambda c: c.status())
+
+
+def get_app_handle(name: str) -> DeploymentHandle[Any]:
+    """Return a handle to an application's ingress.
+
+    Raises:
+        RayServeException: there is no such application.
+    """
+    ingress = client.running_controller().ask(lambda c: c.ingress_of(name))
+    if ingress is None:
+        raise RayServeException(f"there is no application {name!r}")
+    return DeploymentHandle(ingress.name, name)
+
+
+def get_deployment_handle(deployment_name: str, app_name: str = DEFAULT_APP) -> DeploymentHandle[Any]:
+    """Return a handle to a deployment; also in the code of deployments. Whether there is one shows at the first call.
+
+    Args:
+        deployment_name: of the deployment.
+        app_name: of its application.
+    """
+    identifier = DeploymentID(deployment_name, app_name)
+    return DeploymentHandle(identifier.name, identifier.app)
+
+
+def _wait_for_the_end() -> None:
+    ended = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        ended.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,361 @@
+"""The controller: brings about what is wanted, and tells everybody where requests go.
+
+It runs on an event loop of its own. Whatever happens (a deploy, a start, a death, a failed check) is told to the
+application's machine; then `_reconcile` performs what the machines plan, and publishes what changed. A replica that is
+to stop is taken out of the publication first, and stops when all routers have taken that in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+import core
+from core.exceptions import RayError
+from serve.config import HTTPOptions
+from serve.controller import replicas as hands
+from serve.controller.ingress import Ingress
+from serve.controller.replicas import RunningReplica, StartError
+from serve.handle import local_router
+from serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
+from serve.specs import ApplicationSpec, DeploymentID, Route, Split, Targets
+from serve.state.application import Application, ApplicationStatus
+from serve.state.deployment import Deployment, Reconfigure, Start, Stop
+
+logger = logging.getLogger("serve")
+
+#: seconds that routers have to take a publication in
+PUBLISH_S = 5.0
+
+
+class Controller:
+    """See the module's docstring. All methods run on its event loop.
+
+    Args:
+        options: of HTTP.
+    """
+
+    def __init__(self, options: HTTPOptions) -> None:
+        self._apps: dict[str, Application] = {}
+        self._replicas: dict[str, RunningReplica] = {}
+        self._ingress = Ingress(options, core.get_runtime_context().get_temp_dir())
+        self._targets = Targets(0, (), {}, {})
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._changed = asyncio.Event()
+        self._settled = asyncio.Condition()
+        self._reconciling = asyncio.get_running_loop().create_task(self._run())
+
+    # -- orders -------------------------------------------------------------------------------------------------------
+
+    @property
+    def http_options(self) -> HTTPOptions:
+        """How HTTP is served; the port is the real one once something is."""
+        port = self._ingress.port
+        return self._ingress.options if port is None else self._ingress.options.model_copy(update={"port": port})
+
+    async def deploy(self, spec: ApplicationSpec) -> int:
+        """Take over an application, and return its revision.
+
+        Raises:
+            ValueError: its route belongs to another application, or cannot be served.
+            OSError: the port is taken.
+        """
+        others = [app.spec for name, app in self._apps.items() if name != spec.name and not app.deleting]
+        for other in others:
+            if spec.route_prefix is not None and other.route_prefix == spec.route_prefix:
+                raise ValueError(
+                    f"route_prefix {spec.route_prefix!r} belongs to application {other.name!r}; give another, or delete it"
+                )
+        if spec.route_prefix is not None:
+            self._ingress.refuse([*(app for app in others if app.route_prefix is not None), spec])
+            self._ingress.open()
+        app = self._apps.get(spec.name)
+        revision = app.spec.revision if app is not None else 0
+        if app is not None and app.rejected is not None:
+            revision = max(revision, app.rejected[0])
+        spec = msgspec.structs.replace(spec, revision=revision + 1)
+        if app is None:
+            self._apps[spec.name] = Application(spec, _new_id)
+        else:
+            app.deploy(spec)
+        self._changed.set()
+        return spec.revision
+
+    async def wait_for(self, name: str, revision: int) -> None:
+        """Wait until a revision runs.
+
+        Raises:
+            RuntimeError: it was given up; the text says why, with the user's traceback.
+        """
+        async with self._settled:
+            await self._settled.wait_for(lambda: self._decided(name, revision))
+        app = self._apps.get(name)
+        if app is not None and app.rejected is not None and app.rejected[0] == revision:
+            kept = f"; revision {app.spec.revision} goes on" if app.spec.revision != revision else ""
+            raise RuntimeError(f"application {name!r} cannot be deployed{kept}.\n{app.rejected[1]}")
+
+    def _decided(self, name: str, revision: int) -> bool:
+        app = self._apps.get(name)
+        if app is None or app.deleting or app.spec.revision > revision:
+            return True
+        if app.rejected is not None and app.rejected[0] == revision:
+            return True
+        return app.status is ApplicationStatus.RUNNING and self._published(app)
+
+    def _published(self, app: Application) -> bool:
+        """Tell whether requests reach an application that has a route, by proxies too if they are wanted."""
+        if app.spec.route_prefix is None:
+            return True
+        routed = any(route.app == app.spec.name for route in self._targets.routes)
+        return routed and self._ingress.proxied == self._ingress.wants_proxies(self._routed())
+
+    async def delete(self, name: str) -> None:
+        """Delete an application and wait until it is gone; nothing happens if there is none."""
+        app = self._apps.get(name)
+        if app is not None:
+            app.delete()
+            self._changed.set()
+            async with self._settled:
+                await self._settled.wait_for(lambda: self._apps.get(name) is not app)
+
+    async def shutdown(self) -> None:
+        """Delete everything and end."""
+        await asyncio.gather(*(self.delete(name) for name in list(self._apps)))
+        self._reconciling.cancel()
+        await self._ingress.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def abandon(self) -> None:
+        """End without a session to talk to: it was shut down first."""
+        self._reconciling.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+
+    def ingress_of(self, name: str) -> DeploymentID | None:
+        """Return the deployment that an application's requests go to."""
+        app = self._apps.get(name)
+        return None if app is None else DeploymentID(app.spec.ingress, name)
+
+    def status(self) -> ServeStatus:
+        """Return how everything is."""
+        applications = {
+            name: ApplicationStatusOverview(
+                app.status,
+                app.message,
+                {key: _overview(deployment) for key, deployment in app.deployments.items()},
+                app.spec.route_prefix,
+                app.spec.revision,
+            )
+            for name, app in self._apps.items()
+        }
+        return ServeStatus(self._ingress.states, applications)
+
+    # -- reconciling --------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            try:
+                await self._reconcile()
+            except RayError:
+                logger.exception("the controller could not act; it tries again")
+            deadlines = [app.deadline for app in self._apps.values() if app.deadline is not None]
+            wait = max(0.01, min(deadlines) - time.monotonic()) if deadlines else None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait)
+
+    async def _reconcile(self) -> None:
+        stops: list[Stop] = []
+        for app in list(self._apps.values()):
+            for action in app.plan(time.monotonic()):
+                match action:
+                    case Start():
+                        self._start(app, action)
+                    case Reconfigure():
+                        self._spawn(self._reconfigure(action))
+                    case Stop():
+                        stops.append(action)
+        await self._publish()
+        for action in stops:
+            self._spawn(self._stop(action))
+        await self._arrange_ingress()
+        for name in [name for name, app in self._apps.items() if app.gone]:
+            del self._apps[name]
+            await self._publish()
+        async with self._settled:
+            self._settled.notify_all()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _machine(self, deployment_id: DeploymentID) -> Deployment | None:
+        app = self._apps.get(deployment_id.app)
+        return app.deployments.get(deployment_id.name) if app is not None else None
+
+    # -- replicas -----------------------------------------------------------------------------------------------------
+
+    def _start(self, app: Application, action: Start) -> None:
+        is_ingress = action.spec.id.name == app.spec.ingress
+        direct = None
+        if is_ingress and not self._ingress.wants_proxies(self._routed()):
+            direct = self._ingress.direct(app.spec)
+        replica = hands.create(action.spec, action.replica_id, serve_http=is_ingress, direct=direct)
+        self._replicas[action.replica_id] = replica
+        self._spawn(self._live(action.replica_id, replica))
+
+    async def _live(self, replica_id: str, replica: RunningReplica) -> None:
+        """Follow a replica from its start to its end."""
+        deployment_id = replica.spec.id
+        try:
+            await hands.start(replica, replica_id)
+        except StartError as error:
+            hands.kill(replica)
+            self._replicas.pop(replica_id, None)
+            machine = self._machine(deployment_id)
+            if machine is not None:
+                machine.start_failed(replica_id, time.monotonic(), str(error))
+            logger.warning("replica %s did not start: %s", replica_id, error)
+            self._changed.set()
+            return
+        if replica.direct and self._ingress.proxied:  # the proxies came meanwhile
+            await self._leave_clients(replica)
+        if self._targets.version:
+            await self._tell(replica, msgspec.msgpack.encode(self._targets))
+        machine = self._machine(deployment_id)
+        if machine is not None:
+            machine.started(replica_id)
+        self._changed.set()
+        checking = asyncio.get_running_loop().create_task(self._check(replica_id, replica))
+        try:
+            reason = await hands.end_of(replica)
+        finally:
+            checking.cancel()
+        self._replicas.pop(replica_id, None)
+        machine = self._machine(deployment_id)
+        if machine is not None:
+            machine.died(replica_id, time.monotonic(), reason)
+        self._changed.set()
+
+    async def _check(self, replica_id: str, replica: RunningReplica) -> None:
+        """Ask for a replica's health, again and again."""
+        while True:
+            machine = self._machine(replica.spec.id)
+            config = machine.spec.config if machine is not None and machine.spec is not None else replica.spec.config
+            await asyncio.sleep(float(config["health_check_period_s"]))
+            problem = await hands.check(replica, float(config["health_check_timeout_s"]))
+            machine = self._machine(replica.spec.id)
+            if machine is not None:
+                machine.checked(replica_id, healthy=not problem, reason=problem)
+                self._changed.set()
+
+    async def _reconfigure(self, action: Reconfigure) -> None:
+        replica = self._replicas.get(action.replica_id)
+        if replica is None or replica.info is None:
+            return
+        try:
+            await replica.actor.reconfigure.remote(action.config)
+        except RayError as error:
+            machine = self._machine(replica.spec.id)
+            if machine is not None:
+                machine.message = f"reconfigure() failed: {error}"
+        replica.spec = msgspec.structs.replace(replica.spec, config=action.config)
+        replica.info = msgspec.structs.replace(
+            replica.info, max_ongoing_requests=int(action.config["max_ongoing_requests"])
+        )
+        self._changed.set()
+
+    async def _stop(self, action: Stop) -> None:
+        replica = self._replicas.get(action.replica_id)
+        if replica is None:
+            return
+        if action.graceful and replica.info is not None:
+            await hands.stop(replica, float(replica.spec.config["graceful_shutdown_timeout_s"]))
+        else:
+            hands.kill(replica)
+        self._replicas.pop(action.replica_id, None)
+        machine = self._machine(replica.spec.id)
+        if machine is not None:
+            machine.stopped(action.replica_id)
+        self._changed.set()
+
+    # -- what others know ---------------------------------------------------------------------------------------------
+
+    def _routed(self) -> list[ApplicationSpec]:
+        return [app.spec for app in self._apps.values() if app.spec.route_prefix is not None and not app.deleting]
+
+    def _build_targets(self) -> Targets:
+        infos: dict[str, Any] = {}
+        configs: dict[str, dict[str, Any]] = {}
+        routes: list[Route] = []
+        for name, app in self._apps.items():
+            for deployment in app.deployments.values():
+                if deployment.spec is None:
+                    continue
+                key = str(deployment.id)
+                running = (self._replicas.get(replica.replica_id) for replica in deployment.running)
+                infos[key] = tuple(each.info for each in running if each is not None and each.info is not None)
+                configs[key] = _router_config(deployment.spec.config)
+            prefix = app.spec.route_prefix
+            if prefix is not None and app.reachable:
+                ingress = DeploymentID(app.spec.ingress, name)
+                timeout = app.deployments[app.spec.ingress].spec
+                seconds = timeout.config.get("request_timeout_s") if timeout is not None else None
+                routes.append(Route(prefix, name, (Split(app.spec.revision, ingress, None, 1.0),), seconds))
+        return Targets(self._targets.version, tuple(routes), infos, configs)
+
+    async def _publish(self) -> None:
+        """Tell all routers what changed, and wait until they have taken it in."""
+        targets = self._build_targets()
+        if targets == self._targets:
+            return
+        self._targets = targets = msgspec.structs.replace(targets, version=targets.version + 1)
+        local_router.update(targets, {key: replica.actor for key, replica in self._replicas.items()})
+        encoded = msgspec.msgpack.encode(targets)
+        told = [self._tell(replica, encoded) for replica in self._replicas.values() if replica.info is not None]
+        await asyncio.gather(self._ingress.publish(encoded), *told)
+
+    async def _tell(self, replica: RunningReplica, targets: bytes) -> None:
+        with contextlib.suppress(RayError, TimeoutError):
+            await asyncio.wait_for(replica.actor.publish.remote(targets).as_future(), PUBLISH_S)
+
+    async def _arrange_ingress(self) -> None:
+        """Start the proxies when they are needed, and let them have the clients."""
+        routed = self._routed()
+        if self._ingress.proxied or not routed or not self._ingress.wants_proxies(routed):
+            return
+        await self._ingress.start_proxies(msgspec.msgpack.encode(self._targets))
+        await asyncio.gather(*(self._leave_clients(replica) for replica in self._replicas.values() if replica.direct))
+
+    async def _leave_clients(self, replica: RunningReplica) -> None:
+        replica.direct = False
+        if replica.info is not None:
+            with contextlib.suppress(RayError):
+                await replica.actor.leave_clients_to_proxies.remote()
+
+
+def _new_id(deployment_id: DeploymentID) -> str:
+    return f"{deployment_id.app}#{deployment_id.name}#{uuid.uuid4().hex[:8]}"
+
+
+def _router_config(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "max_queued_requests": config["max_queued_requests"],
+        "retry_after_s": config["backpressure_config"]["retry_after_s"],
+    }
+
+
+def _overview(deployment: Deployment) -> DeploymentStatusOverview:
+    return DeploymentStatusOverview(deployment.status, deployment.message, deployment.states())
+
+

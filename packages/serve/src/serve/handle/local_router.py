@@ -1,0 +1,71 @@
+"""The router of this process and the actors behind it: fed by the controller, used by every handle here."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import core
+from serve.handle.router import Router
+from serve.specs import NAMESPACE, ReplicaInfo, Targets
+
+_lock = threading.Lock()
+_router = Router()
+_actors: dict[str, Any] = {}
+_targets: Targets | None = None
+
+
+def router() -> Router:
+    """Return the router of this process."""
+    return _router
+
+
+def targets() -> Targets | None:
+    """Return what was published last, as far as this process was told; None before anything was."""
+    return _targets
+
+
+def update(published: Targets, known: dict[str, Any] | None = None) -> None:
+    """Take over a publication.
+
+    Args:
+        published: what the controller says.
+        known: handles to the replicas' actors, by replica id, where they are at hand; others are looked up.
+    """
+    global _targets
+    infos = [info for replicas in published.replicas.values() for info in replicas]
+    with _lock:
+        if _targets is not None and published.version <= _targets.version:
+            return
+        _targets = published
+        missing = [info for info in infos if info.replica_id not in _actors]
+    found = {info.replica_id: actor for info in missing if (actor := _find(info, known or {})) is not None}
+    with _lock:
+        _actors.update(found)
+        for replica_id in _actors.keys() - {info.replica_id for info in infos}:
+            del _actors[replica_id]
+    _router.update(published)
+
+
+def actor_of(replica: ReplicaInfo) -> Any | None:
+    """Return the handle to a replica's actor; None if it is gone."""
+    return _actors.get(replica.replica_id)
+
+
+def reset() -> None:
+    """Forget everything: Serve was shut down, or the session is over."""
+    global _router, _targets
+    with _lock:
+        old, _router = _router, Router()
+        _targets = None
+        _actors.clear()
+    old.update(Targets(2**62, (), {}, {}))  # whoever waits there learns that his deployment is gone
+
+
+def _find(info: ReplicaInfo, known: dict[str, Any]) -> Any | None:
+    if info.replica_id in known:
+        return known[info.replica_id]
+    try:
+        return core.get_actor(info.actor_name, namespace=NAMESPACE)
+    except ValueError:  # it died since
+        return None

@@ -1,0 +1,41 @@
+"""What ``serve.status()`` returns. Ray Serve's names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from serve.state.application import ApplicationStatus
+from serve.state.deployment import DeploymentStatus
+
+
+@dataclass(frozen=True)
+class DeploymentStatusOverview:
+    """How a deployment is."""
+
+    status: DeploymentStatus
+    #: why it is not healthy, with the user's traceback if his code raised
+    message: str
+    #: number of replicas by state
+    replica_states: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ApplicationStatusOverview:
+    """How an application is."""
+
+    status: ApplicationStatus
+    #: why it is not running, or what was rolled back
+    message: str
+    deployments: dict[str, DeploymentStatusOverview] = field(default_factory=dict)
+    route_prefix: str | None = None
+    #: counts the deploys of this name
+    revision: int = 1
+
+
+@dataclass(frozen=True)
+class ServeStatus:
+    """How everything is."""
+
+    #: states of the proxies by name; empty while replicas accept clients themselves
+    proxies: dict[str, str] = field(default_factory=dict)
+    applications: dict[str, ApplicationStatusOverview] = field(default_factory=dict)
