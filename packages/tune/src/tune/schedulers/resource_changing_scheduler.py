@@ -42,7 +42,7 @@ class ResourceChangingScheduler(TrialScheduler):
         self.base_scheduler: TrialScheduler = base_scheduler or FIFOScheduler()
         self.resources_allocation_function = resources_allocation_function
         #: the base scheduler's parameters as text: by this the controller sees that they changed when a sweep goes on
-        self.base_parameters = _parameters(self.base_scheduler)
+        self.base_parameters: str = _parameters(self.base_scheduler)
         #: what the first trial started with; all trials of the sweep start with the same
         self._base_trial_resources: ResourceRequest | None = None
         self._resized: set[str] = set()
