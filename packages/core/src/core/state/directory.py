@@ -350,9 +350,10 @@ class Directory:
             return False
         if any(process.trim_until > self._now for process in self.processes.values()):
             return False
-        if self._now - max(waiter.since, self._progress) < (HASTY_SECONDS if waiter.hasty else GRACE_SECONDS):
-            return False
         disk = self.disk_error if self.disk_bad_until > self._now else ""
+        grace = HASTY_SECONDS if waiter.hasty and not disk else GRACE_SECONDS
+        if self._now - max(waiter.since, self._progress) < grace:
+            return False
         error = "disk" if disk else "full"
         self._out.append(rec.RefuseExtent(waiter.address, waiter.request, error, checks.verdict(self, waiter, disk)))
         return True
