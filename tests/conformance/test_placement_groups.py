@@ -205,6 +205,21 @@ def test_an_unknown_group_is_a_value_error(name: str) -> None:
         groups.get_placement_group(name)
 
 
+def test_the_table_tells_a_group_that_waits_from_one_that_never_fits() -> None:
+    held = groups.placement_group([{"CPU": 3}])
+    assert held.wait(30)
+    waiting, impossible = groups.placement_group([{"CPU": 2}]), groups.placement_group([{"CPU": 1000}])
+
+    def scheduling(group: Any) -> tuple[str, str]:
+        row = groups.placement_group_table(group)
+        return row["state"], row["stats"]["scheduling_state"]
+
+    wait_until(lambda: scheduling(waiting) == ("PENDING", "NO_RESOURCES"))
+    wait_until(lambda: scheduling(impossible) == ("PENDING", "INFEASIBLE"))
+    for group in (held, waiting, impossible):
+        groups.remove_placement_group(group)
+
+
 def test_the_table_tells_the_state(group: Any) -> None:
     assert groups.placement_group_table(group)["state"] == "CREATED"
     assert groups.placement_group_table(group)["strategy"] == "PACK"

@@ -466,9 +466,9 @@ def test_a_blocked_task_of_a_group_lends_its_slot_inside_the_group() -> None:
         ([{"CPU": 1}, {"CPU": 1}], "STRICT_PACK", "CREATED"),
         ([{"CPU": 1}, {"CPU": 1}], "SPREAD", "CREATED"),
         ([{"CPU": 1}], "STRICT_SPREAD", "CREATED"),
-        ([{"CPU": 1}, {"CPU": 1}], "STRICT_SPREAD", "PENDING"),
-        ([{"CPU": 3}], "PACK", "PENDING"),
-        ([{"GPU": 0.6}, {"GPU": 0.6}], "PACK", "PENDING"),
+        ([{"CPU": 1}, {"CPU": 1}], "STRICT_SPREAD", "INFEASIBLE"),
+        ([{"CPU": 3}], "PACK", "INFEASIBLE"),
+        ([{"GPU": 0.6}, {"GPU": 0.6}], "PACK", "INFEASIBLE"),
     ],
 )
 def test_what_one_node_can_place(bundles: list[dict[str, float]], strategy: str, state: str) -> None:

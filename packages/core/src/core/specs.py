@@ -42,3 +42,12 @@ class LeaseSpec(Struct, array_like=True, frozen=True):
     resources: Resources = ()
     runtime_env: RuntimeEnv = RuntimeEnv()
     strategy: Strategy = Strategy()
+
+
+#: Ray's words for how far the scheduler has come with a group, by the state that engines tell of it.
+SCHEDULING_STATES = {
+    "PENDING": "NO_RESOURCES",
+    "INFEASIBLE": "INFEASIBLE",
+    "CREATED": "FINISHED",
+    "REMOVED": "REMOVED",
+}

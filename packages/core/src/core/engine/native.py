@@ -211,7 +211,7 @@ class NativeEngine:
         ready = None
         if waiting is not None:
             ready = self.runtime.exchange.adopt_ref(waiting[0])
-        elif reply.info.state == "PENDING":
+        elif reply.info.state in ("PENDING", "INFEASIBLE"):
             ready = self._group_ready(placement_group_id)
         return _group_state(reply.info, ready)
 

@@ -11,6 +11,7 @@ from msgspec import structs
 from core import ids
 from core.node.inquiries import Report
 from core.protocol.records import ActorInfo, Json, PlacementGroupInfo
+from core.specs import SCHEDULING_STATES
 from core.state.resources import natural
 from core.state.worker_pool import Worker
 
@@ -143,7 +144,8 @@ def _group(service: NodeService, info: PlacementGroupInfo) -> Json:
         "placement_group_id": info.placement_group_id.hex(),
         "name": info.name,
         "strategy": info.strategy,
-        "state": info.state,
+        "state": "PENDING" if info.state == "INFEASIBLE" else info.state,
+        "stats": {"scheduling_state": SCHEDULING_STATES[info.state]},
         "is_detached": info.detached,
         "bundles": {str(index): natural(bundle.resources) for index, bundle in enumerate(info.bundles)},
         "bundles_to_node_id": {

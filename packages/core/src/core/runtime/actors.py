@@ -23,7 +23,7 @@ from core.runtime.actor_client import ActorClient, ExecutorOptions, ExportedClas
 from core.runtime.actor_handles import ActorHandles
 from core.runtime.connection import Connection
 from core.runtime.exports import digest
-from core.runtime.objects import FAILED, INLINE, Entry
+from core.runtime.objects import INLINE, Entry
 from core.runtime.packing import unpicklable_error
 from core.runtime.tasks import BATCH, LINGER
 from core.runtime_env import merged_env
@@ -267,11 +267,8 @@ class Actors:
             or options.concurrency_group
             or options.name
         ):
-            for object_id, _, _ in task.dependencies:
-                entry = self._entries[object_id]
-                if entry.state == FAILED:
-                    self._rt.settling.finish_failed(task, entry.data)
-                    return
+            if task.dependencies and self._rt.tasks.failed_dependency(task):
+                return
             extra = peer.Extra(
                 task.returns,
                 task.attempt,

@@ -160,7 +160,7 @@ class Tasks:
 
     def enqueue(self, task: Task, pool: LeasePool) -> None:
         """A task is ready to run: give it to an idle worker or queue it (under the lock)."""
-        if task.dependencies and self._failed_dependency(task):
+        if task.dependencies and self.failed_dependency(task):
             return
         now = monotonic()
         lease = pool.take_idle(task, now)
@@ -236,7 +236,8 @@ class Tasks:
             spec.resources,
         )
 
-    def _failed_dependency(self, task: Task) -> bool:
+    def failed_dependency(self, task: Task) -> bool:
+        """Tell whether an argument of a task or call is an error, and end it with that error if so (under the lock)."""
         for object_id, _, _ in task.dependencies:
             entry = self._entries[object_id]
             if entry.state == FAILED:

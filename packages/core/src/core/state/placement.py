@@ -83,7 +83,13 @@ class PlacementTable:
         if not identifier:
             identifier = self._names.get(name, b"")
         group = self.groups.get(identifier)
-        return group.info() if group is not None else self._removed.get(identifier)
+        return self._info(group) if group is not None else self._removed.get(identifier)
+
+    def _info(self, group: PlacementGroup) -> PlacementGroupInfo:
+        info = group.info()
+        if info.state == "PENDING" and not self.feasible(group):
+            info.state = "INFEASIBLE"
+        return info
 
     def refusal(self, spec: LeaseSpec) -> tuple[str, str] | None:
         """Return (kind, reason) if the group that ``spec`` names can never serve it."""
@@ -148,7 +154,7 @@ class PlacementTable:
 
     def infos(self) -> list[PlacementGroupInfo]:
         """Return the state of every group, removed ones last."""
-        return [*(group.info() for group in self.groups.values()), *self._removed.values()]
+        return [*map(self._info, self.groups.values()), *self._removed.values()]
 
 
 def _bundle_pool(bundle: Bundle) -> ResourcePool:

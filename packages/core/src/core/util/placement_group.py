@@ -15,6 +15,7 @@ from core.descriptors import PlacementGroupState
 from core.exceptions import RayError
 from core.ids import PLACEMENT_GROUP_ID_BYTES
 from core.refs import ObjectRef
+from core.specs import SCHEDULING_STATES
 
 VALID_PLACEMENT_GROUP_STRATEGIES = frozenset({"PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"})
 
@@ -219,8 +220,9 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
 def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
     """Return the state of one group, or of all by id.
 
-    Each is a dictionary with ``placement_group_id``, ``name``, ``bundles`` (by index), ``strategy`` and ``state``
-    (``"PENDING"``, ``"CREATED"``, ``"REMOVED"`` or ``"INFEASIBLE"``); empty for a group that is not known.
+    Each is a dictionary with ``placement_group_id``, ``name``, ``bundles`` (by index), ``strategy``, ``state``
+    (``"PENDING"``, ``"CREATED"`` or ``"REMOVED"``) and ``stats``, whose ``scheduling_state`` tells a group that waits
+    for others (``"NO_RESOURCES"``) from one that no node can hold (``"INFEASIBLE"``); empty for an unknown group.
     """
     engine = current.require()
     if placement_group is not None:
@@ -247,7 +249,8 @@ def _row(state: PlacementGroupState) -> dict[str, Any]:
         "name": state.name,
         "bundles": dict(enumerate(state.bundles)),
         "strategy": state.strategy,
-        "state": state.state,
+        "state": "PENDING" if state.state == "INFEASIBLE" else state.state,
+        "stats": {"scheduling_state": SCHEDULING_STATES[state.state]},
     }
 
 
