@@ -27,9 +27,9 @@ demo: $(call stamp,demo) ## Train thousands of forecasts in parallel on real dat
 	@echo "==> running examples/forecast_fleet.py"
 	@$(PY) examples/forecast_fleet.py
 
-test: $(call stamp,test) ## Run every test (sets itself up; ARGS="-k name" passes options to pytest)
+test: $(call stamp,test) ## Run every test, two files at a time (sets itself up; ARGS="-k name" passes options to pytest)
 	@echo "==> running the tests"
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(call stamp,check) ## Lint, format check, types, room order: all that needs no run
 	@echo "==> ruff check" && $(PY) -m ruff check .
