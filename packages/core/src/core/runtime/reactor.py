@@ -276,7 +276,10 @@ class Reactor:
             after_reading: called after each reading.
             every: seconds between two looks at what wakes nobody (dead references, timers).
         """
-        self._role.acquire()
+        # The background thread may be reading. It leaves when it sees that somebody else is active.
+        while not self._role.acquire(timeout=PATROL):
+            self.activity += 1
+            self.wake()
         self._role_thread = threading.get_ident()
 
         def read() -> None:

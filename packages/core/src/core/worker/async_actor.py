@@ -7,7 +7,9 @@ has a loop and a thread of its own. Apart from :mod:`core.worker.actor`, because
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 #: Coroutines of one asyncio actor at a time, unless it says otherwise (Ray's figure).
 ASYNC_CONCURRENCY = 1000
+#: Names a module whose ``new_event_loop()`` makes the loops of asyncio actors, in place of asyncio's: ``uvloop``. Given
+#: to an actor by ``runtime_env={"env_vars": {...}}``.
+LOOP_VARIABLE = "SKATE_EVENT_LOOP"
 #: Seconds between two looks of an idle asyncio actor at what died meanwhile.
 HOUSEKEEPING = 0.2
 
@@ -36,7 +41,7 @@ class AsyncActorHost(ActorHost):
         self, runtime: Runtime, executor: Executor, start: from_node.StartActor, options: ExecutorOptions
     ) -> None:
         super().__init__(runtime, executor, start, options)
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._limits: dict[str, asyncio.Semaphore] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,7 +66,7 @@ class AsyncActorHost(ActorHost):
         """Return the event loop of a concurrency group: each has a thread of its own, so none blocks another."""
         loop = self._loops.get(group)
         if loop is None:
-            loop = self._loops[group] = asyncio.new_event_loop()
+            loop = self._loops[group] = new_event_loop()
             threading.Thread(target=loop.run_forever, name=f"skate-{group}", daemon=True).start()
         return loop
 
@@ -172,3 +177,16 @@ class AsyncActorHost(ActorHost):
             await asyncio.sleep(0.01)
         self._flush()
         self._executor.leave(0)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Make a loop of the kind that the environment asks for.
+
+    Raises:
+        ModuleNotFoundError: it asks for a module that is not installed.
+    """
+    name = os.environ.get(LOOP_VARIABLE)
+    if not name:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = importlib.import_module(name).new_event_loop()
+    return loop
