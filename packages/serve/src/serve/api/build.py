@@ -118,7 +118,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         # Starlette's State, which every FastAPI application has, recurses without end when pickle makes it
         starlette = sys.modules.get("starlette.datastructures")
         if starlette is not None and type(obj) is starlette.State:
-            return starlette.State, (obj._state,)
+            return starlette.State, (obj._state,)  # noqa: SLF001 - what its constructor takes
         return super().reducer_override(obj)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,6 +11,8 @@ C = TypeVar("C", bound=type)
 
 #: attribute of an ingress class that holds the ASGI application, or the function that makes it in the replica
 APP_ATTRIBUTE = "__serve_asgi_app__"
+#: attribute of an ingress class that holds what its routes take the instance from
+SLOT_ATTRIBUTE = "__serve_instance_slot__"
 #: method of a class that makes its own application (Ray's hook)
 BUILD_ATTRIBUTE = "__serve_build_asgi_app__"
 
@@ -44,7 +47,15 @@ def ingress(app: Any = None) -> Callable[[C], C]:
             raise TypeError(f"{cls.__name__} has both @serve.ingress and __call__; make __call__ a route")
         if app is None and not hasattr(cls, BUILD_ATTRIBUTE):
             raise TypeError(f"@serve.ingress() without an application needs a method {BUILD_ATTRIBUTE}")
-        setattr(cls, APP_ATTRIBUTE, app)
+        slot = None
+        bound = app
+        if "fastapi" in sys.modules:  # else it cannot be FastAPI's, which is slow to import
+            from serve.api.methods import Slot, bind_methods  # noqa: PLC0415 - see above
+
+            slot = Slot()
+            bound = bind_methods(app, cls, slot)
+        setattr(cls, APP_ATTRIBUTE, bound)
+        setattr(cls, SLOT_ATTRIBUTE, slot)
         return cls
 
     return decorate

@@ -1,1 +1,1 @@
-"""The one owner of applications, replicas and proxies: decides by the machines of `serve.state`, acts by core's actors."""
+"""The one owner of applications, replicas and proxies: decides by the machines of `serve.state`, acts by actors."""

@@ -71,7 +71,8 @@ class Controller:
         for other in others:
             if spec.route_prefix is not None and other.route_prefix == spec.route_prefix:
                 raise ValueError(
-                    f"route_prefix {spec.route_prefix!r} belongs to application {other.name!r}; give another, or delete it"
+                    f"route_prefix {spec.route_prefix!r} belongs to application {other.name!r}; give another, or "
+                    "delete that application"
                 )
         if spec.route_prefix is not None:
             self._ingress.refuse([*(app for app in others if app.route_prefix is not None), spec])
@@ -357,5 +358,3 @@ def _router_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def _overview(deployment: Deployment) -> DeploymentStatusOverview:
     return DeploymentStatusOverview(deployment.status, deployment.message, deployment.states())
-
-

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import core
@@ -52,7 +52,7 @@ class Ingress:
         """
         if self._listener is None:
             sock = bind(self.options.host, self.options.port, shared=False)
-            self._listener = SharedListener(sock, os.path.join(self._directory, "serve-listener.sock"))
+            self._listener = SharedListener(sock, str(Path(self._directory) / "serve-listener.sock"))
 
     @property
     def port(self) -> int | None:
@@ -96,8 +96,8 @@ class Ingress:
 
     async def _start_proxy(self) -> None:
         assert self._listener is not None, "proxies accept on a socket that is open"
-        options = {"namespace": NAMESPACE, "num_cpus": 0, "runtime_env": {"env_vars": LOOP}}
-        proxy = core.remote(Proxy).options(**options).remote(self._listener.path, self.options)
+        proxy_class = core.remote(Proxy).options(namespace=NAMESPACE, num_cpus=0, runtime_env={"env_vars": LOOP})
+        proxy = proxy_class.remote(self._listener.path, self.options)
         await proxy.start.remote(self._latest)
         self._proxies.append(proxy)
         task = asyncio.get_running_loop().create_task(self._replace(proxy))

@@ -12,7 +12,7 @@ import msgspec
 import core
 from core.exceptions import RayActorError, RayError, RayTaskError
 from serve.config import DeploymentConfig
-from serve.replica.actor import Direct, Ready, Replica
+from serve.replica.actor import Direct, Ready, Replica, Stats
 from serve.specs import NAMESPACE, DeploymentSpec, ReplicaInfo
 
 #: the environment of actors of Serve: their event loop is libuv's, which serves twice as many requests as asyncio's
@@ -102,15 +102,17 @@ async def end_of(replica: RunningReplica) -> str:
 
 
 async def check(replica: RunningReplica, timeout_s: float) -> str:
-    """Ask for a replica's health; returns what is wrong, or nothing."""
+    """Ask for a replica's health and the models it holds; returns what is wrong, or nothing."""
     try:
-        await asyncio.wait_for(replica.actor.check_health.remote().as_future(), timeout_s)
+        stats: Stats = await asyncio.wait_for(replica.actor.check_health.remote().as_future(), timeout_s)
     except TimeoutError:
         return f"check_health() did not return within {timeout_s:g} s"
     except RayTaskError as error:
         return f"check_health() raised: {error}"
     except RayError as error:
         return str(error)
+    if replica.info is not None:
+        replica.info = msgspec.structs.replace(replica.info, model_ids=stats.model_ids)
     return ""
 
 

@@ -80,11 +80,10 @@ class Call:
         try:
             self._args = tuple(resolve(value) for value in self._args)
             self._kwargs = {name: resolve(value) for name, value in self._kwargs.items()}
-            if self.cancelled:
-                raise RequestCancelledError(self.meta.request_id)
-            self.start()
         except BaseException as error:  # noqa: BLE001 - whatever the other call ended with
             self.outcome.set_exception(error)
+            return
+        self._again()
 
     def _arrived(self, replica: ReplicaInfo | None) -> None:
         """The line moved (in the thread that freed the replica)."""
@@ -137,10 +136,14 @@ class Call:
         timer.start()
 
     def _again(self) -> None:
+        """Start, without anybody who could be told of an error but by the outcome."""
         if self.cancelled:
             self.outcome.set_exception(RequestCancelledError(self.meta.request_id))
-        else:
+            return
+        try:
             self.start()
+        except Exception as error:  # noqa: BLE001 - an argument that cannot be pickled
+            self.outcome.set_exception(error)
 
     # -- the answer ---------------------------------------------------------------------------------------------------
 

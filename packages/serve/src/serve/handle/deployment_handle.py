@@ -30,8 +30,8 @@ _CHECKS: dict[str, type] = {"method_name": str, "multiplexed_model_id": str, "se
 class DeploymentHandle(Generic[T]):
     """Calls a deployment's replicas: ``handle.method.remote(...)``, or ``handle.remote(...)`` for ``__call__``.
 
-    Comes from ``serve.run``, ``serve.get_app_handle``, ``serve.get_deployment_handle``, or in place of a deployment bound
-    into another. Can be pickled, kept, and used by many threads and tasks at a time.
+    Comes from ``serve.run``, ``serve.get_app_handle``, ``serve.get_deployment_handle``, or in place of a deployment
+    bound into another. Can be pickled, kept, and used by many threads and tasks at a time.
     """
 
     def __init__(self, deployment_name: str, app_name: str = "default", _options: _Options | None = None) -> None:

@@ -182,5 +182,8 @@ async def _completion(outcome: Any) -> None:
 
 
 def _refuse_in_event_loop(what: str, instead: str) -> None:
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError(f"{what} would block the event loop that runs in this thread; {instead}")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(f"{what} would block the event loop that runs in this thread; {instead}")

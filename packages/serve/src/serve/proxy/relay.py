@@ -75,7 +75,9 @@ class Relay:
         request_timeout_s: seconds a request may take unless its route or its own header says less; None for no limit.
     """
 
-    def __init__(self, router: Router, observer: Observer | None = None, request_timeout_s: float | None = None) -> None:
+    def __init__(
+        self, router: Router, observer: Observer | None = None, request_timeout_s: float | None = None
+    ) -> None:
         self._router = router
         self._observer = observer
         self._timeout = request_timeout_s

@@ -23,6 +23,7 @@ from serve.handle import local_router
 from serve.http.limits import RequestLimits
 from serve.http.listener import receive
 from serve.http.server import HTTPServer, bind_unix, public_server
+from serve.multiplex.cache import loaded_model_ids
 from serve.replica.asgi import application
 from serve.replica.gate import Gate, GatedApp
 from serve.replica.protocol import ReplicaProtocol
@@ -179,7 +180,7 @@ class Replica:
         """Return how busy this replica is."""
         gate = self._gate
         peak, gate.peak = gate.peak, gate.ongoing
-        return Stats(gate.ongoing, gate.queued, gate.total, peak)
+        return Stats(gate.ongoing, gate.queued, gate.total, peak, loaded_model_ids())
 
     async def stop(self, grace_s: float) -> None:
         """Finish what is in progress, for so many seconds at most, and let the user's object go."""
@@ -192,7 +193,7 @@ class Replica:
                 await self._gate.empty()
         await asyncio.gather(*(server.close(1) for server in self._servers))
         if self._socket:
-            os.unlink(self._socket)
+            Path(self._socket).unlink(missing_ok=True)  # noqa: ASYNC240 - takes no time
         await self._code.end()
 
     def _make_handle(self, marker: HandleMarker) -> Any:

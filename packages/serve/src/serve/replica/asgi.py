@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import types
 from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
+from typing import Any
 
-from fastapi import FastAPI
-from fastapi.routing import APIRoute, APIRouter, APIWebSocketRoute
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from serve.api.ingress import APP_ATTRIBUTE, BUILD_ATTRIBUTE
+from serve.api.ingress import APP_ATTRIBUTE, BUILD_ATTRIBUTE, SLOT_ATTRIBUTE
+from serve.api.methods import Slot, bind_methods
 from serve.replica.user_code import UserCode
 
 
@@ -25,51 +23,21 @@ def application(code: UserCode) -> Callable[..., Any]:
     instance = code.instance
     if not hasattr(instance, APP_ATTRIBUTE):
         return plain(code)
-    app = getattr(type(instance), APP_ATTRIBUTE)
+    cls = type(instance)
+    app = getattr(cls, APP_ATTRIBUTE)
+    slot = getattr(cls, SLOT_ATTRIBUTE)
     if app is None:
         app = getattr(instance, BUILD_ATTRIBUTE)()
     elif inspect.isfunction(app) and not inspect.signature(app).parameters:
         app = app()  # made here, because it could not be pickled
-    if isinstance(app, APIRouter):
-        router, app = app, FastAPI()
-        bind_routes(router, instance)
-        app.include_router(router)
-    elif isinstance(app, FastAPI):
-        bind_routes(app.router, instance)
+    if slot is None:
+        slot = Slot()
+    slot.instance = instance
+    app = bind_methods(app, cls, slot)  # the routes of what was made here
     if not callable(app):
         raise TypeError(f"@serve.ingress was given {app!r}, which is no ASGI application")
     served: Callable[..., Any] = app
     return served
-
-
-def bind_routes(router: APIRouter, instance: object) -> None:
-    """Make routes that are methods of the instance's class take the instance as ``self``.
-
-    FastAPI worked out each route's parameters when the class was made, ``self`` among them; here they are worked out
-    again from the bound method.
-    """
-    for number, route in enumerate(router.routes):
-        endpoint = getattr(route, "endpoint", None)
-        if endpoint is None or getattr(type(instance), getattr(endpoint, "__name__", ""), None) is not endpoint:
-            continue
-        bound = types.MethodType(cast("Callable[..., Any]", endpoint), instance)
-        if isinstance(route, APIRoute):
-            router.routes[number] = _rebound(route, bound)
-        elif isinstance(route, APIWebSocketRoute):
-            router.routes[number] = APIWebSocketRoute(
-                route.path,
-                bound,
-                name=route.name,
-                dependencies=route.dependencies,
-            )
-
-
-def _rebound(route: APIRoute, bound: Callable[..., Any]) -> APIRoute:
-    names = [
-        name for name in inspect.signature(APIRoute.__init__).parameters if name not in ("self", "path", "endpoint")
-    ]
-    given = {name: getattr(route, name) for name in names if hasattr(route, name)}
-    return APIRoute(route.path, bound, **given)
 
 
 def plain(code: UserCode) -> Callable[..., Any]:

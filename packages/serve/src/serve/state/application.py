@@ -7,6 +7,7 @@ whole application goes back to it, and the status says why.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -65,7 +66,7 @@ class Application:
         for name, each in wanted.items():
             deployment = self.deployments.get(name)
             if deployment is None:
-                deployment = self.deployments[name] = Deployment(each.id, lambda id=each.id: self.new_id(id))  # type: ignore[misc]  # early binding
+                deployment = self.deployments[name] = Deployment(each.id, functools.partial(self.new_id, each.id))
             deployment.aim(each, DeploymentConfig.model_validate(each.config).initial_replicas)
 
     def plan(self, now: float) -> list[Action]:
@@ -140,4 +141,6 @@ class Application:
             if self.spec.revision != revision:
                 return f"revision {revision} was rolled back to {self.spec.revision}: {reason}"
             return reason
-        return "\n".join(f"deployment {each.id.name}: {each.message}" for each in self.deployments.values() if each.message)
+        return "\n".join(
+            f"deployment {each.id.name}: {each.message}" for each in self.deployments.values() if each.message
+        )

@@ -31,4 +31,3 @@ class Backoff:
         """Forget all failures."""
         self.failures = 0
         self.until = 0.0
-

@@ -1,0 +1,1 @@
+"""``@serve.batch``: requests that come one by one, worked on together."""
