@@ -478,7 +478,7 @@ def test_what_one_node_can_place(bundles: list[dict[str, float]], strategy: str,
     assert info is not None
     assert info.state == state
     story.now = 3.0
-    assert kinds(story.tell(ev.Tick())) == ([ev.Warn] if state == "PENDING" else [])
+    assert kinds(story.tell(ev.Tick())) == ([ev.Warn] if state == "INFEASIBLE" else [])
 
 
 def test_removing_a_group_ends_its_users_and_refuses_those_who_wait() -> None:
