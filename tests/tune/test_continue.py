@@ -96,6 +96,30 @@ def test_the_space_may_change(run):
     assert all(trial.config["x"] > 5 for trial in trials[3:])
 
 
+class HaltsAfter(tune.Callback):
+    """Ends the sweep with an error when so many trials have ended, as a crash would."""
+
+    def __init__(self, trials):
+        self.left = trials
+
+    def on_trial_complete(self, iteration, trials, trial, **info):
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("halt")
+
+
+@pytest.mark.parametrize("search_alg", ["random", "bohb", "optuna", "nevergrad"])
+def test_a_changed_constant_takes_no_trials_away(run, search_alg):
+    searched = {"x": tune.grid_search([1, 2, 3, 4])} if search_alg == "random" else SPACE
+    settings = {"num_samples": 1 if search_alg == "random" else 4, "max_concurrent_trials": 1, "search_alg": search_alg}
+    with pytest.raises(tune.errors.CallbackError):
+        run(square, config={**searched, "constant": 1}, callbacks=[HaltsAfter(2)], **settings)
+    trials = run(square, config={**searched, "constant": 2}, resume=True, **settings).trials
+    assert [trial.config["constant"] for trial in trials] in ([1, 1, 2, 2], [1, 1, 1, 2])  # one may have been made
+    if search_alg == "random":
+        assert [trial.config["x"] for trial in trials] == [1, 2, 3, 4]
+
+
 def test_a_longer_max_t_goes_on_with_the_finished_trials(run):
     def asha(max_t):
         return ASHAScheduler(max_t=max_t, grace_period=1, reduction_factor=2)

@@ -18,12 +18,15 @@ from tune.schedulers import (
     PB2,
     ASHAScheduler,
     DistributeResources,
+    HyperBandForBOHB,
     HyperBandScheduler,
     MedianStoppingRule,
     PopulationBasedTraining,
     PopulationBasedTrainingReplay,
     ResourceChangingScheduler,
 )
+from tune.search import ConcurrencyLimiter
+from tune.search.bohb import TuneBOHB
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +100,25 @@ def test_hyperband_halves_real_trials(tmp_path: Path) -> None:
     )
     assert [trial.iteration for trial in analysis.trials] == [1] * 6 + [3, 3, 9]
     assert analysis.best_config == {"gain": 8.0}
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_bohb_is_hyperband_with_its_searcher_also_below_a_limit(tmp_path: Path, limit: int | None) -> None:
+    search: Any = TuneBOHB(max_t=9)
+    analysis = run(
+        Counter,
+        tmp_path,
+        config={"gain": tune.uniform(0, 1), "constant": 1},
+        metric="total",
+        mode="max",
+        num_samples=17,
+        search_alg=search if limit is None else ConcurrencyLimiter(search, limit),
+        scheduler=HyperBandForBOHB(max_t=9, reduction_factor=3),
+        seed=1,
+    )
+    # Brackets of 9, 5 and 3: paused trials leave room for those that fill them.
+    assert sorted(trial.iteration for trial in analysis.trials) == [1] * 6 + [3] * 5 + [9] * 6
+    assert analysis.best_result["total"] == pytest.approx(9 * analysis.best_config["gain"])
 
 
 @pytest.mark.parametrize("synch", [False, True])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -111,3 +111,23 @@ def function(name: str, value: Any, signature: str) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"{name} must be a function {signature}; got {value!r} ({type(value).__name__}).")
     return value  # type: ignore[no-any-return]
+
+
+def log_files(log_to_file: Any) -> tuple[str, str] | None:
+    """Return the files, within a trial's directory, for what it prints to stdout and stderr; None for nowhere.
+
+    Raises:
+        TypeError: not a truth value, a name, or two names.
+        ValueError: a sequence of another length.
+    """
+    if log_to_file is False or log_to_file is None:
+        return None
+    if log_to_file is True:
+        return ("stdout", "stderr")
+    if isinstance(log_to_file, str) and log_to_file:
+        return (log_to_file, log_to_file)
+    if isinstance(log_to_file, Sequence) and all(isinstance(part, str) and part for part in log_to_file):
+        if len(log_to_file) == 2:
+            return (log_to_file[0], log_to_file[1])
+        raise ValueError(f"log_to_file as a sequence must name two files, for stdout and stderr; got {log_to_file!r}.")
+    raise TypeError(f"log_to_file must be True, False, a file's name, or two names; got {log_to_file!r}.")

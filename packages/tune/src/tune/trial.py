@@ -173,5 +173,10 @@ class Trial(msgspec.Struct, eq=False):
         """Absolute path of the trial's directory on the driver's machine."""
         return f"{self.experiment_dir}/{self.dirname}"
 
+    @property
+    def path(self) -> str:
+        """The same, under Ray's newer name."""
+        return self.local_path
+
     def __str__(self) -> str:
         return self.name or self.trial_id

@@ -68,6 +68,17 @@ def test_nevergrad_takes_names_classes_and_arguments() -> None:
         assert best_of(make(), "min", 40) < 20
 
 
+@pytest.mark.parametrize("samples", [1, 12, -1, None])
+@pytest.mark.parametrize("arguments", [[], ["NGOpt"]])
+def test_nevergrads_optimizers_are_given_a_budget(arguments: list[str], samples: int | None) -> None:
+    searcher = NevergradSearch(*arguments)
+    searcher.set_search_properties("loss", "min", {"x": s.uniform(0, 1)}, num_samples=samples, seed=1)
+    for number in range(6):  # a sweep that goes on asks for more than the budget
+        config = searcher.suggest(f"t{number}")
+        assert isinstance(config, dict)
+        searcher.on_trial_complete(f"t{number}", {"loss": config["x"]})
+
+
 def test_nevergrad_takes_every_kind_of_domain() -> None:
     space = {
         "one": s.uniform(1, 1),

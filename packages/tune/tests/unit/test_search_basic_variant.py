@@ -109,11 +109,29 @@ def test_a_finished_search_continues_the_sequence() -> None:
     assert searcher.total_samples() == 10
 
 
-def test_a_changed_space_begins_with_a_whole_pass() -> None:
+def test_an_unfinished_pass_over_changed_grids_begins_anew() -> None:
     searcher = made({"g": s.grid_search([1, 2, 3])}, 1)
     searcher.suggest("t0")
     searcher.extend(1, {"g": s.grid_search([8, 9])})
-    assert [config["g"] for config in everything(searcher)] == [8, 9]
+    assert searcher.total_samples() == 5
+    assert [config["g"] for config in everything(searcher)] == [8, 9, 8, 9]
+
+
+def test_a_changed_constant_takes_no_trials_away() -> None:
+    searcher = made({"g": s.grid_search([1, 2, 3, 4]), "c": 0}, 1)
+    made_before = [searcher.suggest(name)["g"] for name in "ab"]
+    searcher.extend(0, {"g": s.grid_search([1, 2, 3, 4]), "c": 5, "d": 6})
+    assert searcher.total_samples() == 4
+    rest = everything(searcher)
+    assert made_before + [config["g"] for config in rest] == [1, 2, 3, 4]
+    assert all(config["c"] == 5 and config["d"] == 6 for config in rest)
+
+
+def test_points_wait_over_a_changed_constant() -> None:
+    searcher = made({"x": s.uniform(0, 1), "c": 0}, 3, points_to_evaluate=[{"x": 0.25}, {"x": 0.75}])
+    assert searcher.suggest("a")["x"] == 0.25
+    searcher.extend(0, {"x": s.uniform(0, 1), "c": 1})
+    assert everything(searcher)[0] == {"x": 0.75, "c": 1}
 
 
 def test_define_by_run() -> None:

@@ -89,6 +89,20 @@ def test_a_batch_is_told_as_a_whole_and_the_next_one_waits_for_it() -> None:
     assert [told[0] for told in recorder.told] == ["b", "a", "c", "d", "e"]
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_paused_trials_make_room_except_in_a_batch(batch: bool) -> None:
+    limiter = ConcurrencyLimiter(Recorder(), max_concurrent=2, batch=batch)
+    assert limiter.suggest("a")
+    assert limiter.suggest("b")
+    limiter.on_pause("a")
+    assert (limiter.suggest("c") is None) is batch
+    limiter.on_unpause("a")
+    assert limiter.suggest("d") is None
+    limiter.on_pause("a")
+    limiter.on_trial_complete("a")
+    assert limiter.suggest("e") is None, "it is counted once"
+
+
 def test_limiters_arguments() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         ConcurrencyLimiter(Recorder(), 0)

@@ -22,7 +22,7 @@ from tune.trial_process.failures import failure_of
 from tune.trial_process.isolation import Isolation
 from tune.trial_process.metrics import Opaque, UnpicklableMetricError, clean, reveal
 from tune.trial_process.outbox import Outbox
-from tune.trial_process.output import tail
+from tune.trial_process.output import redirected, tail
 from tune.trial_process.runner import ProcessSettings, TrialRunner
 from tune.trial_process.seeds import Seeder
 from tune.trial_process.session import get_checkpoint, get_context, in_trial, report
@@ -30,6 +30,26 @@ from tune.trial_process.session import get_checkpoint, get_context, in_trial, re
 
 class Colour(enum.IntEnum):
     RED = 1
+
+
+# -- output -------------------------------------------------------------------------------------------------------
+
+
+def test_what_python_prints_goes_to_the_file_and_where_it_went_before(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="boo"), redirected(tmp_path, ("out", "err")):
+        print("said")
+        kept = sys.stdout
+        os.write(1, b"native\n")
+        print("warned", end="", file=sys.stderr)
+        raise ValueError("boo")
+    kept.write("late\n")
+    assert (tmp_path / "out").read_text() == "said\nnative\n"
+    assert (tmp_path / "err").read_text() == "warned"
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("said\nlate\n", "warned")
+    assert sys.stdout is not kept
 
 
 # -- metrics ------------------------------------------------------------------------------------------------------

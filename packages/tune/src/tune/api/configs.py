@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune.argument_checks import flag, function, instance, integer, number, one_of, seconds
+from tune.argument_checks import flag, function, instance, integer, log_files, number, one_of, seconds
 from tune.callback import Callback
 from tune.stopper import coerce_stop
 from tune.trial import Trial
@@ -327,26 +327,6 @@ def check_callbacks(callbacks: Any) -> list[Callback]:
     if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
         raise TypeError(f"callbacks must be a list of tune.Callback; got {callbacks!r} ({type(callbacks).__name__}).")
     return [instance("each of callbacks", callback, Callback) for callback in callbacks]
-
-
-def log_files(log_to_file: Any) -> tuple[str, str] | None:
-    """Return the files, within a trial's directory, for what it prints to stdout and stderr; None for nowhere.
-
-    Raises:
-        TypeError: not a truth value, a name, or two names.
-        ValueError: a sequence of another length.
-    """
-    if log_to_file is False or log_to_file is None:
-        return None
-    if log_to_file is True:
-        return ("stdout", "stderr")
-    if isinstance(log_to_file, str) and log_to_file:
-        return (log_to_file, log_to_file)
-    if isinstance(log_to_file, Sequence) and all(isinstance(part, str) and part for part in log_to_file):
-        if len(log_to_file) == 2:
-            return (log_to_file[0], log_to_file[1])
-        raise ValueError(f"log_to_file as a sequence must name two files, for stdout and stderr; got {log_to_file!r}.")
-    raise TypeError(f"log_to_file must be True, False, a file's name, or two names; got {log_to_file!r}.")
 
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}

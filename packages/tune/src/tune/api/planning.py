@@ -65,7 +65,8 @@ def make_plan(
         stopper=stopper,
         stop_bounds=bounds,
         resources=_resources(settings),
-        max_concurrent=tune.max_concurrent_trials or None,
+        # A searcher's own limit keeps it from suggesting; this one also holds for paused trials that go on.
+        max_concurrent=tune.max_concurrent_trials or getattr(searcher, "max_concurrent", 0) or None,
         time_budget_s=_seconds(tune.time_budget_s),
         checkpoints=CheckpointPlan(*dataclasses.astuple(run.checkpoint_config)),
         failures=FailurePlan(

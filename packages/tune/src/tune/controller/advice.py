@@ -169,6 +169,18 @@ class Advice:
             self.scheduler.on_trial_error(trial)
         self._tell_searcher(trial, None, own_point)
 
+    def pause(self, trial: Trial) -> None:
+        """Tell the searcher of a trial that takes no place for now."""
+        self.asking = "search algorithm's on_pause"
+        if self.searcher is not None:
+            self.searcher.on_pause(trial.trial_id)
+
+    def unpause(self, trial: Trial) -> None:
+        """Tell the searcher of a paused trial that goes on."""
+        self.asking = "search algorithm's on_unpause"
+        if self.searcher is not None:
+            self.searcher.on_unpause(trial.trial_id)
+
     def _tell_searcher(self, trial: Trial, seen: Result | None, own_point: bool) -> None:
         if self.searcher is None:
             return

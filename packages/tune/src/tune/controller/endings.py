@@ -126,6 +126,8 @@ class Endings:
     def pause(self, run: Run) -> None:
         """The trial waits until the scheduler takes it up again."""
         run.phase, run.trial.status = Phase.PAUSED, TrialStatus.PAUSED
+        if not run.estranged:
+            self._desk.advice.pause(run.trial)
         self._state.order.close(run.trial.index)
         if run.origin is None and run.trial.iteration:
             self._desk.warn(
@@ -135,6 +137,8 @@ class Endings:
 
     def send_back(self, run: Run) -> None:
         """The trial goes on as soon as there is a place, before any other."""
+        if run.phase is Phase.PAUSED and not run.estranged:
+            self._desk.advice.unpause(run.trial)
         run.phase, run.trial.status = Phase.RETURNING, TrialStatus.PENDING
         if run.trial.trial_id not in self._state.returning:
             self._state.returning.append(run.trial.trial_id)

@@ -135,9 +135,13 @@ class AskTellSearch(Searcher):
 
     def extend(self, num_samples: int, config: Config | None = None) -> None:
         """Go on; in a changed space, with a new optimizer."""
-        if config is not None:
-            self._points = []
-            self._take(config)
+        if config is None:
+            return
+        before, waiting, self._points = self._space, self._waiting, []
+        self._take(config)
+        if before is not None and before.searches_like(self._space):
+            self._waiting = waiting
+        else:
             self._started = False
 
     def _objectives(self) -> Objectives:

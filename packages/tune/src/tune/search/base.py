@@ -83,6 +83,12 @@ class Searcher:
     def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
         """Learn the end of a trial: its last result, or None, and whether it failed."""
 
+    def on_pause(self, trial_id: str) -> None:
+        """Learn that the scheduler has paused a trial: it takes no place until `on_unpause`, or its end."""
+
+    def on_unpause(self, trial_id: str) -> None:
+        """Learn that a paused trial goes on."""
+
     def add_evaluated_point(self, config: Config, value: float | list[float], error: bool = False) -> None:
         """Learn a configuration whose value is known, without running it."""
         raise NotImplementedError(f"{type(self).__name__} cannot be told of evaluated points")

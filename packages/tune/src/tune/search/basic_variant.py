@@ -102,6 +102,15 @@ class BasicVariantGenerator(Searcher):
         """Make room for another trial."""
         self._live.discard(trial_id)
 
+    def on_pause(self, trial_id: str) -> None:
+        """Make room for another trial."""
+        self._live.discard(trial_id)
+
+    def on_unpause(self, trial_id: str) -> None:
+        """Count the trial again."""
+        if self.max_concurrent:
+            self._live.add(trial_id)
+
     def add_evaluated_point(self, config: Config, value: float | list[float], error: bool = False) -> None:
         """Do nothing: random search learns nothing."""
 
@@ -110,22 +119,28 @@ class BasicVariantGenerator(Searcher):
         if self._num_samples < 0:
             return None
         space = self._known_space()
-        total = sum(space.cells(fixed) for fixed in self._fixed)
-        return total + max(self._num_samples - len(self._fixed), 0) * space.cells()
+        # What was made counts as made: it may have come from a space with other grids.
+        points = self._fixed[self._block :]
+        left = sum(space.cells(fixed) for fixed in points)
+        left += max(self._blocks - self._block - len(points), 0) * space.cells()
+        return self._made + left - self._cell
 
     def search_space(self) -> Space | None:
         """Return the space."""
         return self._space
 
     def extend(self, num_samples: int, config: Config | None = None) -> None:
-        """Go on: so many more passes, from a changed space if one is given. -1 goes on without end."""
+        """Go on: so many more passes, from a changed space if one is given. -1 goes on without end.
+
+        An unfinished pass goes on where it is if the grids are the same; a pass over other grids begins anew.
+        """
         if config is not None:
-            if self._cell > 0:
-                self._block, self._cell = self._block + 1, 0
-            self._space = as_space(config)
+            before, self._space = self._known_space(), as_space(config)
             self._fixed = self._fixed[: self._block] + [
                 self._space.point(point, strict=False) for point in self._points[self._block :]
             ]
+            if not before.same_grids(self._space):
+                self._cell = 0
         blocks = max(self._num_samples, len(self._fixed))
         self._num_samples = -1 if num_samples < 0 or self._num_samples < 0 else blocks + num_samples
 

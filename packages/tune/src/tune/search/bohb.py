@@ -102,6 +102,7 @@ class TuneBOHB(Searcher):
         self._constants: Config = {}
         self._suggested = 0
         self._live: dict[str, _Running] = {}
+        self._paused: set[str] = set()
         #: model and number of observations of each budget that has any
         self._models: dict[float, optuna.Study] = {}
         self._observed: dict[float, int] = {}
@@ -130,7 +131,7 @@ class TuneBOHB(Searcher):
         """Return the next configuration: random, or from the model of the largest budget that knows enough."""
         if self._space is None:
             raise RuntimeError("TuneBOHB has no search space: give it one, or config= to tune.run.")
-        if self.max_concurrent and len(self._live) >= self.max_concurrent:
+        if self.max_concurrent and len(self._live) - len(self._paused) >= self.max_concurrent:
             return None
         import numpy as np  # noqa: PLC0415  a tenth of a second that planning a sweep does not need
 
@@ -168,9 +169,19 @@ class TuneBOHB(Searcher):
         """Take the last result, and the trial out of the model that it came from if it never got so far."""
         if result and not error:
             self.on_trial_result(trial_id, result)
+        self._paused.discard(trial_id)
         running = self._live.pop(trial_id, None)
         if running is not None and running.asked is not None:
             self._withdraw(running)
+
+    def on_pause(self, trial_id: str) -> None:
+        """Make room for another trial."""
+        if trial_id in self._live:
+            self._paused.add(trial_id)
+
+    def on_unpause(self, trial_id: str) -> None:
+        """Count the trial again."""
+        self._paused.discard(trial_id)
 
     def search_space(self) -> Space | None:
         """Return the space."""
@@ -178,9 +189,13 @@ class TuneBOHB(Searcher):
 
     def extend(self, num_samples: int, config: Config | None = None) -> None:
         """Go on; in a changed space, with new models."""
-        if config is not None:
-            self._points = []
-            self._take(config)
+        if config is None:
+            return
+        before, waiting, self._points = self._space, self._waiting, []
+        self._take(config)
+        if before is not None and before.searches_like(self._space):
+            self._waiting = waiting
+        else:
             self._models, self._observed = {}, {}
 
     def _objectives(self) -> Objectives:

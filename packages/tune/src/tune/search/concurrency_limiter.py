@@ -12,6 +12,9 @@ from tune.trial import Config, Result
 class ConcurrencyLimiter(Searcher):
     """Lets at most so many trials of a searcher run at once: the fewer, the more each suggestion knows.
 
+    Trials that a scheduler has paused do not count, so that one which compares many of them gets them; those of an open
+    batch do.
+
     Args:
         searcher: the searcher.
         max_concurrent: trials at once.
@@ -36,6 +39,7 @@ class ConcurrencyLimiter(Searcher):
         self.max_concurrent = max_concurrent
         self.batch = batch
         self._live: set[str] = set()
+        self._paused: set[str] = set()
         #: ends of this batch's trials, not handed on yet
         self._ended: dict[str, tuple[Result | None, bool]] = {}
         self._exhausted = False
@@ -50,7 +54,8 @@ class ConcurrencyLimiter(Searcher):
 
     def suggest(self, trial_id: str) -> Config | _Finished | None:
         """Return the searcher's next configuration, None while enough trials run."""
-        if len(self._live) + len(self._ended) >= self.max_concurrent:
+        paused = 0 if self.batch else len(self._paused)
+        if len(self._live) - paused + len(self._ended) >= self.max_concurrent:
             return None
         config = self.searcher.suggest(trial_id)
         if config is self.FINISHED:
@@ -68,6 +73,7 @@ class ConcurrencyLimiter(Searcher):
         if trial_id not in self._live:
             return
         self._live.discard(trial_id)
+        self._paused.discard(trial_id)
         if not self.batch:
             self.searcher.on_trial_complete(trial_id, result, error)
             return
@@ -76,6 +82,17 @@ class ConcurrencyLimiter(Searcher):
             ended, self._ended = self._ended, {}
             for ended_id, (last, failed) in ended.items():
                 self.searcher.on_trial_complete(ended_id, last, failed)
+
+    def on_pause(self, trial_id: str) -> None:
+        """Make room for another trial, and hand it on."""
+        if trial_id in self._live:
+            self._paused.add(trial_id)
+        self.searcher.on_pause(trial_id)
+
+    def on_unpause(self, trial_id: str) -> None:
+        """Count the trial again, and hand it on."""
+        self._paused.discard(trial_id)
+        self.searcher.on_unpause(trial_id)
 
     def add_evaluated_point(self, config: Config, value: float | list[float], error: bool = False) -> None:
         """Hand a known configuration on."""

@@ -11,14 +11,17 @@ from tune.search.ask_tell import AskTellSearch
 from tune.space import Categorical, Domain, Float, Integer, SearchSpace
 from tune.trial import Config
 
+_BUDGET = 1_000
+
 
 class NevergradSearch(AskTellSearch):
     """Searches with an optimizer of Nevergrad's.
 
     Args:
         optimizer: a class or configured family of ``nevergrad.optimizers``, or its name in the registry: ``"NGOpt"``,
-            ``"OnePlusOne"``, ...
-        optimizer_kwargs: further arguments of the class; ``budget`` is worth giving.
+            ... The default does with few samples and with every kind of domain.
+        optimizer_kwargs: further arguments of the class; ``budget`` is the sweep's ``num_samples`` (1,000 if that has
+            no end) unless given.
         space: a dict of domains; None takes the sweep's ``config``.
         metric: the result's name, or names for several objectives; None takes the sweep's.
         mode: ``"min"`` or ``"max"``; None takes the sweep's.
@@ -31,7 +34,7 @@ class NevergradSearch(AskTellSearch):
 
     def __init__(
         self,
-        optimizer: Any = "NGOpt",
+        optimizer: Any = "OnePlusOne",
         optimizer_kwargs: dict[str, Any] | None = None,
         space: Config | None = None,
         metric: str | list[str] | None = None,
@@ -45,7 +48,15 @@ class NevergradSearch(AskTellSearch):
         super().__init__(space, metric, mode, points_to_evaluate, seed=seed)
         self._make = optimizer
         self._arguments = dict(optimizer_kwargs or {})
+        self._samples = 0
         self._optimizer: Any = None
+
+    def set_search_properties(
+        self, metric: str | list[str] | None, mode: str | list[str] | None, config: Any, **spec: Any
+    ) -> bool:
+        """Take the sweep's properties, the number of samples for a budget; see `Searcher.set_search_properties`."""
+        self._samples = spec.get("num_samples") or 0
+        return super().set_search_properties(metric, mode, config, **spec)
 
     def start(self, space: SearchSpace, seed: int) -> None:
         """Make the optimizer; see `AskTellSearch.start`."""
@@ -55,7 +66,9 @@ class NevergradSearch(AskTellSearch):
         parameters = ng.p.Dict(**{name: _parameter(domain) for name, domain in space.domains.items()})
         parameters.random_state = np.random.RandomState(seed)
         make = ng.optimizers.registry[self._make] if isinstance(self._make, str) else self._make
-        self._optimizer = make(parametrization=parameters, **self._arguments)
+        # Those of Nevergrad's optimizers that choose an algorithm by themselves cannot do so without a budget.
+        arguments = {"budget": self._samples if self._samples > 0 else _BUDGET, **self._arguments}
+        self._optimizer = make(parametrization=parameters, **arguments)
 
     def ask(self) -> tuple[Any, dict[str, Any]]:
         """Ask; see `AskTellSearch.ask`."""

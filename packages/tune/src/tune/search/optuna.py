@@ -203,6 +203,8 @@ class OptunaSearch(Searcher):
         if config is None:
             return
         old, self._space = self._space, _checked(_native(config))
+        if self._space.searches_like(old):
+            return
         self._points, self._fixed = [], []
         if self._study is not None:
             changed = _changed_kinds(old, self._space)

@@ -72,6 +72,14 @@ class Space:
         """Return how many configurations one pass over all grids makes; 1 without grids."""
         return 1
 
+    def same_grids(self, other: Space) -> bool:
+        """Tell whether the cells of another space's grids are those of this one's."""
+        return self.cells() == other.cells() == 1
+
+    def searches_like(self, other: Space | None) -> bool:
+        """Tell whether another space has the very same parameters, so that only constants can differ."""
+        return False
+
 
 class SearchSpace(Space):
     """A configuration with domains anywhere in it.
@@ -97,7 +105,10 @@ class SearchSpace(Space):
                 self.computed.append(name)
             else:
                 self.domains[name] = domain
-        self.grids: list[str] = [name for name, node in _walk(self._root) if isinstance(node, Grid)]
+        #: names of grids, and the labels of their options
+        self.grids: dict[str, tuple[Any, ...]] = {
+            name: node.labels for name, node in _walk(self._root) if isinstance(node, Grid)
+        }
         self._cells = grid_size(self._root, {})
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -156,6 +167,21 @@ class SearchSpace(Space):
     def cells(self, fixed: Mapping[str, Any] | None = None) -> int:
         """Return how many configurations one pass over all grids makes; 1 without grids."""
         return grid_size(self._root, fixed) if fixed else self._cells
+
+    def same_grids(self, other: Space) -> bool:
+        """Tell whether the grids are the same, by name and options; see `Space.same_grids`."""
+        if not isinstance(other, SearchSpace):
+            return super().same_grids(other)
+        return self.grids == other.grids
+
+    def searches_like(self, other: Space | None) -> bool:
+        """Tell whether the parameters are the same; see `Space.searches_like`."""
+        return (
+            isinstance(other, SearchSpace)
+            and self.domains == other.domains
+            and self.computed == other.computed
+            and self.same_grids(other)
+        )
 
     def check_searchable(self, searcher: str) -> None:
         """Refuse what a searcher that learns cannot search.

@@ -17,11 +17,11 @@ from typing import Any
 
 import core
 from core.exceptions import RayError
+from tune.argument_checks import log_files
 from tune.backend.base import TrialBackend
 from tune.backend.core_backend import process_tree
 from tune.backend.core_backend.deaths import OF_ONE_PROCESS, failure_of_death
 from tune.backend.core_backend.limits import LimitWatch, Watched
-from tune.backend.core_backend.log_files import log_files
 from tune.backend.core_backend.placement import Place, Shape, capacity, fits
 from tune.backend.core_backend.slot import Slot
 from tune.messages import (

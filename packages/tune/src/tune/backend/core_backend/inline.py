@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import core
+from tune.argument_checks import log_files
 from tune.backend.base import TrialBackend
-from tune.backend.core_backend.log_files import log_files
 from tune.backend.core_backend.placement import capacity
 from tune.messages import Action, Event, Launch, TrialFailed, TrialPaused, TrialReported, TrialReturned, Verdict
 from tune.storage import ExperimentStorage, Storage
