@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 import core
+from core.exceptions import TaskCancelledError
 
 pytestmark = pytest.mark.usefixtures("session")
 
 
-@core.remote(concurrency_groups={"other": 1})
 class Looped:
     async def loop_module(self) -> str:
         return type(asyncio.get_running_loop()).__module__
@@ -23,9 +23,10 @@ class Looped:
 
 def test_the_environment_chooses_the_loop() -> None:
     pytest.importorskip("uvloop")
-    asked = Looped.options(runtime_env={"env_vars": {"SKATE_EVENT_LOOP": "uvloop"}}).remote()
+    looped = core.remote(concurrency_groups={"other": 1})(Looped)
+    asked = looped.options(runtime_env={"env_vars": {"SKATE_EVENT_LOOP": "uvloop"}}).remote()
     assert core.get([asked.loop_module.remote(), asked.other_loop_module.remote()]) == ["uvloop", "uvloop"]
-    plain = Looped.remote()
+    plain = looped.remote()
     assert core.get(plain.loop_module.remote()).startswith("asyncio.")
 
 
@@ -38,6 +39,19 @@ def test_an_actor_answers_whoever_reads_while_it_starts() -> None:
         core.kill(actor)
 
 
+def test_a_call_cancelled_before_it_began_ends() -> None:
+    actor = core.remote(Plain).remote()
+    core.get(actor.answer.remote())
+    for _ in range(20):
+        call = actor.wait.remote()
+        core.cancel(call)
+        with pytest.raises(TaskCancelledError):
+            core.get(call, timeout=20)
+
+
 class Plain:
     async def answer(self) -> int:
         return 42
+
+    async def wait(self) -> None:
+        await asyncio.Event().wait()

@@ -71,12 +71,15 @@ class AsyncActorHost(ActorHost):
         return loop
 
     def _spawn(self, running: Running, call: peer.Call, loop: asyncio.AbstractEventLoop) -> None:
+        if running.cancelled:
+            # A task that is cancelled before its first step runs nothing of its coroutine, which so could not answer.
+            self._executor.outcomes.send_error(running, KeyboardInterrupt(), 0)
+            self._executor.ended(running)
+            return
         task = loop.create_task(self._run_coroutine(running, call))
         running.coroutine = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if running.cancelled:
-            task.cancel()
 
     async def _run_coroutine(self, running: Running, call: peer.Call) -> None:
         limit = self._limit(self._group(call))
