@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,11 @@ def get_request_context() -> RequestContext:
 def get_multiplexed_model_id() -> str:
     """Return the model that the request asks for; empty if it asks for none."""
     return _request.get().multiplexed_model_id
+
+
+def new_request_id() -> str:
+    """Return an id for a request that brought none: 32 hexadecimal digits."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def set_replica_context(context: ReplicaContext | None) -> None:

@@ -1,8 +1,8 @@
 """Routes of a FastAPI application that are methods of the class that serves it.
 
-FastAPI sees such a method as a plain function with a parameter ``self``. Here each is replaced by a function without it,
-which takes the instance out of a slot that the replica fills. That is done where the class is decorated: there, all the
-names in annotations still mean something, and the replica need not work out any parameters again.
+FastAPI sees such a method as a plain function with a parameter ``self``. Here each is replaced by a function without
+it, which takes the instance out of a slot that the replica fills. That is done where the class is decorated: there, all
+the names in annotations still mean something, and the replica need not work out any parameters again.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def run(
     revision = controller.call(lambda c: c.deploy(spec))
     controller.call(lambda c: c.wait_for(name, revision))
     if blocking:
-        _wait_for_the_end()
+        wait_for_the_end()
         client.shutdown()
     return DeploymentHandle(spec.ingress, name)
 
@@ -83,7 +83,8 @@ def get_deployment_handle(deployment_name: str, app_name: str = DEFAULT_APP) -> 
     return DeploymentHandle(identifier.name, identifier.app)
 
 
-def _wait_for_the_end() -> None:
+def wait_for_the_end() -> None:
+    """Return when this process is interrupted (Ctrl-C) or told to terminate."""
     ended = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
     try:

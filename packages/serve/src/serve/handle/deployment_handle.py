@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from serve.context import get_request_context
+from serve.context import get_request_context, new_request_id
 from serve.handle.call import Call, StreamCall
 from serve.handle.response import DeploymentResponse, DeploymentResponseGenerator
 from serve.handle.router import Wish
@@ -98,7 +97,7 @@ class DeploymentHandle(Generic[T]):
         options: _Options = self.__dict__["_options"]
         context = get_request_context()
         meta = RequestMeta(
-            context.request_id or uuid.uuid4().hex,
+            context.request_id or new_request_id(),
             options.method_name,
             identifier.app,
             context.route,

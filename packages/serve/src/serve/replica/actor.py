@@ -112,7 +112,7 @@ class Replica:
         return Ready(os.getpid(), core.get_runtime_context().get_node_id(), self._socket)
 
     async def _accept_directly(self, app: Callable[..., Any], direct: Direct) -> None:
-        gated = GatedApp(_without_lifespan(app), self._gate, self._spec.id.app, root_path=direct.route, direct=True)
+        gated = GatedApp(app, self._gate, self._spec.id.app, root_path=direct.route, direct=True)
         self._public = public_server(gated, direct.options, ReplicaProtocol)
         self._servers.append(self._public)
         await self._public.start([await asyncio.to_thread(receive, direct.listener)])
@@ -217,19 +217,3 @@ def _context(meta: RequestMeta) -> RequestContext:
 
 def _until(deadline: float | None) -> asyncio.Timeout:
     return asyncio.timeout(None if deadline is None else max(0.0, deadline - time.time()))
-
-
-def _without_lifespan(app: Callable[..., Any]) -> Callable[..., Any]:
-    """The same application on a second server: its lifespan has run already."""
-
-    async def served(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-        while True:
-            message = await receive()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
-
-    return served

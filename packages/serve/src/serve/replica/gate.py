@@ -7,15 +7,13 @@ proxies do not know of each other) sends them back unread. Requests that come to
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
-import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
-from serve.context import RequestContext, reset_request_context, set_request_context
+from serve.context import RequestContext, new_request_id, reset_request_context, set_request_context
 from serve.errors import BackPressureError
 from serve.http.headers import CLIENT, FULL, OURS, ROOT_PATH
 
@@ -82,30 +80,22 @@ class Gate:
             self._emptied = asyncio.Event()
             await self._emptied.wait()
 
-    @contextlib.asynccontextmanager
-    async def wait(self) -> AsyncIterator[None]:
-        """Wait in line for the body of the block.
+    async def wait(self) -> None:
+        """Wait in line until there is room, and go in.
 
         Raises:
             BackPressureError: the line is full.
         """
-        if not self.full:
-            self.enter()
-        else:
-            if 0 <= self.max_queued <= len(self._line):
-                raise BackPressureError(self._name, len(self._line), self.retry_after_s)
-            waiting = asyncio.get_running_loop().create_future()
-            self._line.append(waiting)
-            try:
-                await waiting
-            except asyncio.CancelledError:
-                if waiting.done() and not waiting.cancelled():
-                    self.leave()
-                raise
+        if 0 <= self.max_queued <= len(self._line):
+            raise BackPressureError(self._name, len(self._line), self.retry_after_s)
+        waiting = asyncio.get_running_loop().create_future()
+        self._line.append(waiting)
         try:
-            yield
-        finally:
-            self.leave()
+            await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled():
+                self.leave()
+            raise
 
 
 class GatedApp:
@@ -140,7 +130,10 @@ class GatedApp:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, or run the lifespan (ASGI)."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            if self._direct:  # it runs on the server behind proxies, which every replica has
+                await _no_lifespan(receive, send)
+            else:
+                await self._app(scope, receive, send)
         elif self._direct:
             await self._from_client(scope, receive, send)
         elif self._gate.full:
@@ -162,12 +155,20 @@ class GatedApp:
                 await _refuse(scope, send, 404, f"no application is served at {path!r}\n".encode(), [])
                 return
             scope["root_path"] = self._root_path
+        gate = self._gate
+        if gate.full:
+            try:
+                await gate.wait()
+            except BackPressureError as error:
+                retry_after = str(math.ceil(error.retry_after_s)).encode()
+                await _refuse(scope, send, gate.status_code, f"{error}\n".encode(), [(b"retry-after", retry_after)])
+                return
+        else:
+            gate.enter()
         try:
-            async with self._gate.wait():
-                await self._run(scope, receive, send)
-        except BackPressureError as error:
-            retry_after = str(math.ceil(error.retry_after_s)).encode()
-            await _refuse(scope, send, self._gate.status_code, f"{error}\n".encode(), [(b"retry-after", retry_after)])
+            await self._run(scope, receive, send)
+        finally:
+            gate.leave()
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
         began = time.perf_counter()
@@ -177,7 +178,7 @@ class GatedApp:
                 context.request_id = value.decode("latin-1")
             elif name == _MODEL:
                 context.multiplexed_model_id = value.decode("latin-1")
-        request_id = context.request_id = context.request_id or uuid.uuid4().hex
+        request_id = context.request_id = context.request_id or new_request_id()
         status = 500
 
         async def answered(message: Any) -> None:
@@ -219,3 +220,11 @@ async def _refuse(scope: Any, send: Any, status: int, body: bytes, fields: list[
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()), *fields]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _no_lifespan(receive: Any, send: Any) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,7 @@
+"""The command ``serve``."""
+
+from __future__ import annotations
+
+from serve.cli.main import main
+
+__all__ = ["main"]
