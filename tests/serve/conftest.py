@@ -9,7 +9,6 @@ import uvloop
 
 import core
 import serve
-from serve.api import client
 
 # libuv keeps a pipe for the life of the process from the first loop on; made here, it is no leak of a module's
 uvloop.new_event_loop().close()
@@ -37,5 +36,4 @@ def apps(served: None) -> Iterator[None]:
 
 def url(path: str = "/") -> str:
     """Return the address of a path; Serve listens since the first application with a route."""
-    port = client.running_controller().ask(lambda controller: controller.http_options.port)
-    return f"http://127.0.0.1:{port}{path}"
+    return f"http://127.0.0.1:{serve.get_http_port()}{path}"

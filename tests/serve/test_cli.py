@@ -56,12 +56,13 @@ def address(process: subprocess.Popen[str]) -> str:
     return found.group()
 
 
-def test_it_serves_with_four_processes_until_interrupted(tmp_path: Path) -> None:
+def test_it_serves_with_few_processes_until_interrupted(tmp_path: Path) -> None:
     process = start(tmp_path, "hello:app")
     try:
         assert httpx.get(address(process)).json() == "hello"
         everybody = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-        assert len(everybody) <= 4
+        spare = psutil.cpu_count() or 1  # workers that core keeps ready for tasks
+        assert len(everybody) <= 4 + spare  # driver with controller, daemon, zygote, replica
     finally:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)

@@ -14,7 +14,7 @@ import cloudpickle
 import msgspec
 
 from serve.api.deployment import Application
-from serve.api.ingress import is_asgi
+from serve.asgi.marks import is_asgi
 from serve.specs import ApplicationSpec, DeploymentID, DeploymentSpec, HandleMarker
 
 

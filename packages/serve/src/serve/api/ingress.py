@@ -7,14 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-C = TypeVar("C", bound=type)
+from serve.asgi.marks import APP_ATTRIBUTE, BUILD_ATTRIBUTE, SLOT_ATTRIBUTE
 
-#: attribute of an ingress class that holds the ASGI application, or the function that makes it in the replica
-APP_ATTRIBUTE = "__serve_asgi_app__"
-#: attribute of an ingress class that holds what its routes take the instance from
-SLOT_ATTRIBUTE = "__serve_instance_slot__"
-#: method of a class that makes its own application (Ray's hook)
-BUILD_ATTRIBUTE = "__serve_build_asgi_app__"
+C = TypeVar("C", bound=type)
 
 
 def ingress(app: Any = None) -> Callable[[C], C]:
@@ -50,7 +45,7 @@ def ingress(app: Any = None) -> Callable[[C], C]:
         slot = None
         bound = app
         if "fastapi" in sys.modules:  # else it cannot be FastAPI's, which is slow to import
-            from serve.api.methods import Slot, bind_methods  # noqa: PLC0415 - see above
+            from serve.asgi.methods import Slot, bind_methods  # noqa: PLC0415 - see above
 
             slot = Slot()
             bound = bind_methods(app, cls, slot)
@@ -59,8 +54,3 @@ def ingress(app: Any = None) -> Callable[[C], C]:
         return cls
 
     return decorate
-
-
-def is_asgi(target: Callable[..., Any]) -> bool:
-    """Tell whether a deployment speaks ASGI itself."""
-    return hasattr(target, APP_ATTRIBUTE)

@@ -60,6 +60,14 @@ def status() -> ServeStatus:
     return client.running_controller().ask(lambda c: c.status())
 
 
+def get_http_port() -> int:
+    """Return the port that clients connect to: the one that was asked for, or the free one that was found for 0.
+
+    A free one is found when the first application with a route is deployed.
+    """
+    return client.running_controller().ask(lambda c: c.http_options).port
+
+
 def get_app_handle(name: str) -> DeploymentHandle[Any]:
     """Return a handle to an application's ingress.
 

@@ -9,8 +9,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from serve.api.ingress import APP_ATTRIBUTE, BUILD_ATTRIBUTE, SLOT_ATTRIBUTE
-from serve.api.methods import Slot, bind_methods
+from serve.asgi.marks import APP_ATTRIBUTE, BUILD_ATTRIBUTE, SLOT_ATTRIBUTE
+from serve.asgi.methods import Slot, bind_methods
 from serve.replica.user_code import UserCode
 
 
