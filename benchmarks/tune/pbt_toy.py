@@ -10,8 +10,10 @@ stands still once the best one is a factor of ten below it.
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +101,27 @@ def main(target: Path | None) -> None:
     found = {"best schedule": STEPS, "best fixed rate": _best(fixed), "PBT": _best(pbt), "PB2": _best(pb2)}
     for name, progress in found.items():
         sys.stdout.write(f"{name}: {progress:.1f} after {STEPS} steps\n")
+    for name, progress in untuned().items():
+        sys.stdout.write(f"{name}, four trials, default factors, mean of four seeds: {progress:.1f}\n")
     if target is not None:
         _draw(target, max(fixed, key=lambda curve: curve[0][-1])[0], pbt, pb2)
+
+
+def untuned() -> dict[str, float]:
+    """Return what a small population comes to, on average, if nobody has fitted factors and interval to the toy."""
+    rates = [0.3, 0.01, 0.001, 1e-5]
+    rate = tune.loguniform(1e-5, 1.0)
+    makers: dict[str, Callable[[int], TrialScheduler]] = {
+        "PBT": lambda seed: PopulationBasedTraining(
+            "training_iteration", perturbation_interval=4, hyperparam_mutations={"rate": rate}, synch=True, seed=seed
+        ),
+        "PB2": lambda seed: PB2(
+            "training_iteration", perturbation_interval=4, hyperparam_bounds={"rate": rate}, synch=True, seed=seed
+        ),
+    }
+    return {
+        name: statistics.fmean(_best(curves(make(seed), rates)) for seed in range(4)) for name, make in makers.items()
+    }
 
 
 def _best(found: list[tuple[list[float], list[float]]]) -> float:

@@ -621,6 +621,26 @@ def test_callbacks_are_called(run):
     assert recorder.losses == [0, 1, 2, 3, 4]
 
 
+class AsRaysDo(tune.Callback):
+    """Looks at what Ray's results and trials have."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        assert result["trial_id"] == trial.trial_id
+        assert result["pid"] == trial.pid
+        assert Path(trial.path).is_dir()
+        assert trial.status in {"RUNNING", "TERMINATED"}
+        self.seen.append((result["config"], repr(trials)))
+
+
+def test_callbacks_get_whole_results(run):
+    callback = AsRaysDo()
+    analysis = run(square, config={"x": 3}, callbacks=[callback])
+    assert callback.seen == [({"x": 3}, f"[{analysis.trials[0].name}]")]
+
+
 class Raises(tune.Callback):
     def on_trial_result(self, iteration, trials, trial, result, **info):
         raise LookupError("in a callback")

@@ -22,6 +22,10 @@ class Callback:
     ``trials`` is the list of all trials in order of creation: not a copy, not to be changed.
     """
 
+    #: whether results come with what is the same for all of a trial (``config``, ``trial_id``, ``date``, ``pid``, ...),
+    #: as Ray's do. Callbacks that add it themselves, or do without, say no to save the time.
+    complete_results: bool = True
+
     def setup(
         self, stop: Any = None, num_samples: int | None = None, total_num_samples: int | None = None, **info: Any
     ) -> None:

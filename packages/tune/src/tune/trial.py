@@ -178,5 +178,8 @@ class Trial(msgspec.Struct, eq=False):
         """The same, under Ray's newer name."""
         return self.local_path
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         return self.name or self.trial_id

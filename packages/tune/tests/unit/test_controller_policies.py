@@ -345,6 +345,19 @@ def test_the_newest_is_kept_whatever_its_score_while_the_trial_may_need_it(tmp_p
 # -- what schedulers ask for
 
 
+class WrittenForRay(TrialScheduler):
+    """Has Ray's signature and answers, which are others."""
+
+    def on_trial_result(self, controller: Any, trial: Any, result: Any) -> Any:
+        return "STOP"
+
+
+def test_an_answer_that_is_no_decision_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CallbackError, match="WrittenForRay answered 'STOP'"):
+        finished, _ = sweep(tmp_path, scheduler=WrittenForRay(metric="score", mode="max"))
+        raise finished.error or AssertionError("nothing was raised")
+
+
 class Directing(TrialScheduler):
     """Decides once, about the first trial's second result; takes up paused trials when nothing else is to be done."""
 

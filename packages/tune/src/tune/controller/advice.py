@@ -123,6 +123,11 @@ class Advice:
             said = self._next(Decided)
             return decision_of(said) if said is not None else CONTINUE
         if decision is not CONTINUE and decision != CONTINUE:
+            if not isinstance(decision, Decision):
+                raise TypeError(
+                    f"{type(self.scheduler).__name__} answered {decision!r} to a result: a scheduler answers CONTINUE, "
+                    "STOP or another Decision of tune.schedulers.base, to (trial, result, view)"
+                )
             self.record(record_of(self.moment, trial.trial_id, decision), trial.index)
         return decision
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from tune.callback import Callback
 from tune.errors import CallbackError
-from tune.trial import Trial
+from tune.result import complete
+from tune.trial import CheckpointRecord, Result, Trial
 
 logger = logging.getLogger("tune")
 
@@ -45,18 +46,31 @@ class Hooks:
         self.iteration = 0
         self._slow: set[str] = set()
         self._methods = {name: [m for c in callbacks if (m := _overridden(c, name))] for name in _TRIAL_HOOKS}
+        wanting = [callback for callback in callbacks if callback.complete_results]
+        self._wanting = {m for c in wanting if (m := _overridden(c, "on_trial_result"))}
 
     def listens(self, name: str) -> bool:
         """Tell whether any callback has this hook."""
         return bool(self._methods[name])
 
-    def trial(self, name: str, trial: Trial, argument: Any = None) -> None:
-        """Call a hook about a trial.
+    def result(self, trial: Trial, result: Result) -> None:
+        """Call ``on_trial_result``.
 
         Raises:
             CallbackError: one raised.
         """
-        extra = {} if argument is None else {_ARGUMENT[name]: argument}
+        whole = complete(trial, result) if self._wanting else result
+        for method in self._methods["on_trial_result"]:
+            shown = whole if method in self._wanting else result
+            self._call(method, iteration=self.iteration, trials=self._trials, trial=trial, result=shown)
+
+    def trial(self, name: str, trial: Trial, checkpoint: CheckpointRecord | None = None) -> None:
+        """Call another hook about a trial.
+
+        Raises:
+            CallbackError: one raised.
+        """
+        extra = {} if checkpoint is None else {"checkpoint": checkpoint}
         for method in self._methods[name]:
             self._call(method, iteration=self.iteration, trials=self._trials, trial=trial, **extra)
 
@@ -94,7 +108,6 @@ class Hooks:
             logger.warning("%s took %.1f s; the sweep waits for it each time", method.__qualname__, taken)
 
 
-_ARGUMENT = {"on_trial_result": "result", "on_checkpoint": "checkpoint"}
 _MAY_TAKE_LONG = frozenset({"setup", "on_experiment_end"})
 
 

@@ -177,9 +177,11 @@ class _Sweep:
         backend, hooks = self._backend, self._hooks
         for instruction in instructions:
             match instruction:
+                case Hook("on_trial_result"):
+                    if self._shows_results:
+                        hooks.result(instruction.trial, instruction.argument)
                 case Hook():
-                    if self._shows_results or instruction.name != "on_trial_result":
-                        hooks.trial(instruction.name, instruction.trial, instruction.argument)
+                    hooks.trial(instruction.name, instruction.trial, instruction.argument)
                 case Tell():
                     backend.answer(instruction.trial_id, instruction.verdict)
                 case Start():

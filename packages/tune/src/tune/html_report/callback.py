@@ -29,6 +29,8 @@ class HtmlReportCallback(Callback):
         pause: seconds between two pages at least; they are further apart if they cost more than 2 % of the time.
     """
 
+    complete_results = False
+
     def __init__(self, *, pause: float = PAUSE) -> None:
         self._pause = pause
         self._path: Path | None = None

@@ -56,6 +56,8 @@ class MLflowLoggerCallback(LoggerCallback):
         log_params_on_trial_end: send parameters when the trial ends, not when it starts.
     """
 
+    complete_results = False
+
     def __init__(
         self,
         tracking_uri: str | None = None,

@@ -57,6 +57,8 @@ class WandbLoggerCallback(LoggerCallback):
         ValueError: no project is given, or both `api_key` and `api_key_file` are.
     """
 
+    complete_results = False
+
     def __init__(
         self,
         project: str | None = None,

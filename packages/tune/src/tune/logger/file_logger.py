@@ -61,6 +61,8 @@ class FileLogger(LoggerCallback, ABC):
         flush_interval: seconds that a result may wait in memory before it is written.
     """
 
+    complete_results = False
+
     def __init__(self, *, flush_interval: float = FLUSH_INTERVAL) -> None:
         self._flush_interval = flush_interval
         #: results not handed over yet, by trial: the trial, its configuration, the results

@@ -28,6 +28,8 @@ class ProgressCallback(Callback):
             second) and when a trial ends.
     """
 
+    complete_results = False
+
     def __init__(self, reporter: ProgressReporter | None = None, verbose: int = 1) -> None:
         self._reporter = reporter or CLIReporter()
         self._verbose = verbose

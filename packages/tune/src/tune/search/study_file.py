@@ -38,6 +38,8 @@ class StudyFileCallback(Callback):
         constraints: as in `OptunaSearch`: the dashboard shows which trials keep them.
     """
 
+    complete_results = False
+
     def __init__(
         self,
         space: Space | Config | Callable[[Any], Config | None],
