@@ -253,6 +253,22 @@ def test_a_full_disk_refuses_and_recovers() -> None:
     assert of(rec.Spill, play.feed(rec.ExtentWanted(B, 2, UNIT)))  # tries again
 
 
+def test_a_file_that_is_removed_makes_room_on_a_full_disk() -> None:
+    play = Play()
+    first = play.make(1, 8)
+    second = play.make(2, 8)
+    (ask,) = of(rec.AskEvict, play.feed(rec.ExtentWanted(B, 1, UNIT)))
+    play.feed(rec.EvictAnswered(A, ask.request, [first]))
+    play.feed(rec.Spilled(first, "/f"))
+    (ask,) = of(rec.AskEvict, play.feed(rec.ExtentWanted(B, 2, 9 * UNIT)))
+    play.feed(rec.EvictAnswered(A, ask.request, [second]))
+    play.feed(rec.SpillFailed(second, "No space left on device"))
+    assert play.after(BUSY_SECONDS) == []
+    out = play.feed(rec.ObjectsFreed(A, [first]))
+    assert of(rec.RemoveFile, out) == [rec.RemoveFile("/f")]
+    assert [spill.object_id for spill in of(rec.Spill, out)] == [second]
+
+
 def test_an_object_freed_while_it_is_written_leaves_nothing() -> None:
     play = Play()
     made = play.make(1, 16)

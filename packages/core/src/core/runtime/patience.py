@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from core.protocol import from_node, to_node
@@ -27,19 +28,20 @@ class Patience:
         #: the user has been told that the node does not answer
         self._told = False
 
-    def wait(self, waiter: EventWaiter, deadline: float | None, what: str, on: bytes = b"") -> bool:
+    def wait(self, waiter: EventWaiter, deadline: float | None, what: str, on: Callable[[], bytes] = bytes) -> bool:
         """Wait until ``waiter.done`` or the deadline (monotonic); return ``waiter.done``.
 
         Args:
             waiter: completed when the wait is over.
             deadline: None for no limit.
             what: what is waited for, for people.
-            on: address of the process that is waited for, if it is an actor call.
+            on: returns the address of the process that is waited for, if it is an actor call; asked after some seconds,
+                since actors may have to start first.
         """
         wait = self._rt.reactor.wait
         if wait(waiter, _earlier(deadline, STALL)) or _past(deadline):
             return waiter.done
-        number, answer = self._rt.open_request(lambda number: to_node.Stall(what, on, number))
+        number, answer = self._rt.open_request(lambda number: to_node.Stall(what, on(), number))
         try:
             if wait(waiter, _earlier(deadline, SILENCE)) or _past(deadline):
                 return waiter.done

@@ -298,9 +298,11 @@ class Values:
         return self._block(waiter, deadline, what, first)
 
     def _block(self, waiter: EventWaiter, deadline: float | None, what: str, first: tuple[bytes, Entry] | None) -> bool:
-        task = first[1].task if first is not None else None
-        on = task.lease.address if task is not None and isinstance(task.lease, Connection) else b""
-        return self._rt.patience.wait(waiter, deadline, what, on)
+        def executor() -> bytes:
+            task = first[1].task if first is not None else None
+            return task.lease.address if task is not None and isinstance(task.lease, Connection) else b""
+
+        return self._rt.patience.wait(waiter, deadline, what, executor)
 
     def _unassigned(self, entry: Entry) -> bool:
         task = entry.task

@@ -219,6 +219,8 @@ class Directory:
         self._forget(stored)
         if stored.path:
             self._out.append(rec.RemoveFile(stored.path))
+            # A disk that was full may have room again.
+            self.disk_bad_until = 0.0
             return
         creator = self.processes.get(stored.creator)
         if creator is None or (self.waiting and not stored.creator_caches):
