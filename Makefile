@@ -12,7 +12,7 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 endif
 
 PY := $(VENV)/bin/python
-PACKAGES := packages/core packages/tune
+PACKAGES := packages/core packages/serve packages/tune
 PIP_INSTALL := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 checksum := $(shell cat constraints.txt packages/*/pyproject.toml .ci/requirements.txt docs/requirements.txt \

@@ -14,6 +14,7 @@ from pathlib import Path
 #: Public modules of each package; the names of the package itself are always judged.
 PUBLIC = {
     "core": ("api", "util", "refs", "exceptions", "actor", "runtime_context", "runtime_env"),
+    "serve": ("api", "config", "context", "errors", "handle", "schema"),
     "tune": (
         "api",
         "callback",

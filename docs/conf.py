@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "packages/core/src"), str(ROOT / "packages/tune/src")]
+sys.path[:0] = [str(ROOT / "packages/core/src"), str(ROOT / "packages/serve/src"), str(ROOT / "packages/tune/src")]
 
 project = "Skate"
 author = "The Skate authors"

@@ -12,6 +12,7 @@ import pytest
 import core
 import core.exceptions
 import core.util
+import serve
 import tune
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,18 @@ def test_a_public_name_of_tune_is_there_and_documented(name: str) -> None:
     assert inspect.getdoc(value), f"{name} has no docstring"
 
 
+@pytest.mark.parametrize("name", sorted(set(serve.__all__) - {"__version__"}))
+def test_a_public_name_of_serve_is_there_and_documented(name: str) -> None:
+    value = getattr(serve, name)
+    if not inspect.ismodule(value):
+        home = ".".join(value.__module__.split(".")[:2])
+        named = rf"\bserve\.{name}\b|automodule:: {re.escape(home)}$"
+        assert re.search(named, REFERENCE, re.MULTILINE), f"{name} is not in docs/reference"
+    assert inspect.getdoc(value), f"{name} has no docstring"
+
+
 def test_the_package_tells_its_version() -> None:
+    assert serve.__version__ == importlib.metadata.version("skate-serve")
     assert tune.__version__ == importlib.metadata.version("skate-tune")
     assert core.__version__ == importlib.metadata.version("skate-core")
 

@@ -21,6 +21,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from serve.version import __version__
+
 if TYPE_CHECKING:
     from serve import config, context, errors, handle, schema
     from serve.api.client import shutdown, start
@@ -44,6 +46,7 @@ __all__ = [
     "HTTPOptions",
     "RayServeException",
     "ReplicaContext",
+    "__version__",
     "batch",
     "config",
     "context",

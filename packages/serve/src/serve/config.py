@@ -6,7 +6,7 @@ everywhere, and a wrong one is refused with the same words.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -19,7 +19,9 @@ Seconds = Annotated[float, Field(gt=0)]
 class Checked(BaseModel):
     """Base of all options: unknown names are refused."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=False, arbitrary_types_allowed=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", validate_default=False, arbitrary_types_allowed=True
+    )
 
     @classmethod
     def of(cls, where: str, options: dict[str, Any]) -> Self:

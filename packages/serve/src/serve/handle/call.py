@@ -46,7 +46,7 @@ class Call:
         self._lock = threading.Lock()
         self._ticket: Ticket | None = None
         self._failed: frozenset[str] = frozenset()
-        self.cancelled = False
+        self.cancelled: bool = False
 
     # -- getting to a replica -----------------------------------------------------------------------------------------
 
@@ -176,6 +176,11 @@ class Call:
             return RequestCancelledError(self.meta.request_id)
         return error
 
+    def _forget(self) -> None:
+        """Begin anew, after a refusal that its caller found."""
+        self.outcome = concurrent.futures.Future()
+        self.ref = None
+
     # -- cancelling ---------------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
@@ -217,6 +222,5 @@ class StreamCall(Call):
 
     def again(self) -> None:
         """The stream's only item was `Full`: ask again soon, with a new `outcome`."""
-        self.outcome = concurrent.futures.Future()
-        self.ref = None
+        self._forget()
         self._later()
