@@ -666,3 +666,13 @@ def test_an_inline_trial_obeys_and_fails_as_others_do(tmp_path: Path) -> None:
     backend.start(launch(tmp_path, "t2", config={"fail": False}, sync=Sync(every=True)))
     backend.poll(1)
     backend.close()
+
+
+@pytest.mark.init(engine="inline")
+def test_limits_that_cannot_hold_inline_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    backend = session_backend(where)
+    drive(backend, [launch(tmp_path, f"t{i}", time_limit_s=60.0) for i in range(2)])
+    assert [record.message for record in caplog.records if "cannot enforce limits" in record.message] == [
+        "the inline engine cannot enforce limits of time and memory: trials run in this very process"
+    ]
+    backend.close()

@@ -6,17 +6,16 @@ evaluate, trials that fail and configurations with constants, conditions and com
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from tune.search.base import Searcher, _Finished
-from tune.search.objectives import Objectives
-from tune.space import SearchSpace, Space, as_space, has_domains
+from tune.search.base import _Finished
+from tune.search.known_space import KnownSpaceSearcher
+from tune.space import SearchSpace
 from tune.trial import Config, Result
 
 
-class AskTellSearch(Searcher):
+class AskTellSearch(KnownSpaceSearcher):
     """Base of searchers around an outside optimizer. Subclasses define `start`, `ask` and `tell`.
 
     Args:
@@ -27,9 +26,6 @@ class AskTellSearch(Searcher):
         seed: handed to `start`; None takes the sweep's, and without that a random one.
     """
 
-    mode: str | list[str] | None
-    metric: str | list[str] | None
-
     def __init__(
         self,
         space: Config | None = None,
@@ -39,19 +35,11 @@ class AskTellSearch(Searcher):
         *,
         seed: int | None = None,
     ) -> None:
-        super().__init__(metric, mode)
-        self._space: SearchSpace | None = None
-        self._own_space = space is not None
-        self._constants: Config = {}
-        self._points = list(points_to_evaluate or [])
-        self._waiting: list[dict[str, Any]] = []
-        self._seed = seed
+        super().__init__(space, metric, mode, points_to_evaluate, seed)
         self._started = False
         self._asked = 0
         #: the optimizer's candidates that run, by the controller's ids
         self._live: dict[str, Any] = {}
-        if space is not None:
-            self._take(space)
 
     def start(self, space: SearchSpace, seed: int) -> None:
         """Make the optimizer, before anything else is asked of it.
@@ -85,23 +73,6 @@ class AskTellSearch(Searcher):
         """
         return candidate
 
-    def set_search_properties(
-        self, metric: str | list[str] | None, mode: str | list[str] | None, config: Any, **spec: Any
-    ) -> bool:
-        """Take the sweep's metric, mode, space and seed; see `Searcher.set_search_properties`."""
-        self.metric, self.mode = self.metric or metric, self.mode or mode
-        self._objectives()
-        if not self._own_space:
-            self._take(config)
-        elif callable(config) or has_domains(config):
-            return False
-        else:
-            self._constants = config
-        if self._seed is None:
-            seed = spec.get("seed")
-            self._seed = secrets.randbits(32) if seed is None else seed
-        return True
-
     def suggest(self, trial_id: str) -> Config | _Finished | None:
         """Return the optimizer's next candidate as a configuration."""
         space = self._ready()
@@ -129,38 +100,13 @@ class AskTellSearch(Searcher):
         else:
             self.tell(candidate, objectives.losses(values))
 
-    def search_space(self) -> Space | None:
-        """Return the space."""
-        return self._space
-
-    def extend(self, num_samples: int, config: Config | None = None) -> None:
-        """Go on; in a changed space, with a new optimizer."""
-        if config is None:
-            return
-        before, waiting, self._points = self._space, self._waiting, []
-        self._take(config)
-        if before is not None and before.searches_like(self._space):
-            self._waiting = waiting
-        else:
-            self._started = False
-
-    def _objectives(self) -> Objectives:
-        return Objectives.of(self.metric, self.mode, searcher=type(self).__name__)
-
-    def _take(self, space: Config | Callable[[Any], Config | None]) -> None:
-        name = type(self).__name__
-        whole = as_space(space)
-        if not isinstance(whole, SearchSpace):
-            raise TypeError(f"{name} needs a dict as search space: of a function the parameters are not known before.")
-        whole.check_searchable(name)
-        self._waiting = [whole.point(point) for point in self._points]
-        self._space = whole
+    def begin_again(self) -> None:
+        """Have a new optimizer made."""
+        self._started = False
 
     def _ready(self) -> SearchSpace:
-        if self._space is None:
-            raise RuntimeError(f"{type(self).__name__} has no search space: give it one, or config= to tune.run.")
+        space = self._known_space()
         if not self._started:
-            seed = secrets.randbits(32) if self._seed is None else self._seed
-            self.start(self._space, seed % 2**32)
+            self.start(space, self._certain_seed() % 2**32)
             self._started = True
-        return self._space
+        return space

@@ -8,16 +8,15 @@ constant liar in the model that it came from.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tune.search.base import Searcher, _Finished
-from tune.search.objectives import Objectives
+from tune.search.base import _Finished
+from tune.search.known_space import KnownSpaceSearcher
 from tune.search.samplers import quiet
-from tune.space import SearchSpace, Space, as_space, has_domains, to_distribution
+from tune.space import to_distribution
 from tune.space.distributions import suggest
 from tune.trial import Config, Result
 
@@ -43,7 +42,7 @@ class _Running(msgspec.Struct):
     reached: float = 0.0
 
 
-class TuneBOHB(Searcher):
+class TuneBOHB(KnownSpaceSearcher):
     """Learns from intermediate results which configurations are good, budget by budget.
 
     Args:
@@ -63,9 +62,6 @@ class TuneBOHB(Searcher):
         ValueError: an argument out of range.
     """
 
-    mode: str | list[str] | None
-    metric: str | list[str] | None
-
     def __init__(
         self,
         space: Config | None = None,
@@ -80,7 +76,7 @@ class TuneBOHB(Searcher):
         max_t: float = 81,
         reduction_factor: float = 3,
     ) -> None:
-        super().__init__(metric, mode)
+        super().__init__(space, metric, mode, points_to_evaluate, seed)
         unknown = sorted(set(bohb_config or {}) - set(_DEFAULTS))
         if unknown:
             raise ValueError(f"bohb_config has unknown keys {unknown}; known are {sorted(_DEFAULTS)}.")
@@ -94,43 +90,25 @@ class TuneBOHB(Searcher):
         self.max_concurrent = max_concurrent
         self.time_attr = time_attr
         self._budgets = _milestones(max_t, reduction_factor)
-        self._points = list(points_to_evaluate or [])
-        self._waiting: list[dict[str, Any]] = []
-        self._seed = seed
-        self._space: SearchSpace | None = None
-        self._own_space = space is not None
-        self._constants: Config = {}
         self._suggested = 0
         self._live: dict[str, _Running] = {}
         self._paused: set[str] = set()
         #: model and number of observations of each budget that has any
         self._models: dict[float, optuna.Study] = {}
         self._observed: dict[float, int] = {}
-        if space is not None:
-            self._take(space)
 
     def set_search_properties(
         self, metric: str | list[str] | None, mode: str | list[str] | None, config: Any, **spec: Any
     ) -> bool:
         """Take the sweep's metric, mode, space and seed; see `Searcher.set_search_properties`."""
-        self.metric, self.mode = self.metric or metric, self.mode or mode
+        taken = super().set_search_properties(metric, mode, config, **spec)
         if len(self._objectives().metrics) != 1:
             raise ValueError(f"TuneBOHB searches for one metric, got {self.metric!r}. OptunaSearch takes several.")
-        if not self._own_space:
-            self._take(config)
-        elif callable(config) or has_domains(config):
-            return False
-        else:
-            self._constants = config
-        if self._seed is None:
-            seed = spec.get("seed")
-            self._seed = secrets.randbits(32) if seed is None else seed
-        return True
+        return taken
 
     def suggest(self, trial_id: str) -> Config | _Finished | None:
         """Return the next configuration: random, or from the model of the largest budget that knows enough."""
-        if self._space is None:
-            raise RuntimeError("TuneBOHB has no search space: give it one, or config= to tune.run.")
+        space = self._known_space()
         if self.max_concurrent and len(self._live) - len(self._paused) >= self.max_concurrent:
             return None
         import numpy as np  # noqa: PLC0415  a tenth of a second that planning a sweep does not need
@@ -142,11 +120,11 @@ class TuneBOHB(Searcher):
         running = _Running({})
         if budget is None:
             fixed = self._waiting.pop(0) if self._waiting else None
-            resolved = self._space.resolve(lambda _name, domain: domain.draw(rng), fixed=fixed, seed=seed)
+            resolved = space.resolve(lambda _name, domain: domain.draw(rng), fixed=fixed, seed=seed)
         else:
             asked = self._models[budget].ask()
             running.source, running.asked = budget, asked
-            resolved = self._space.resolve(lambda name, domain: suggest(asked, name, domain), seed=seed)
+            resolved = space.resolve(lambda name, domain: suggest(asked, name, domain), seed=seed)
         running.params = resolved.params
         self._suggested += 1
         self._live[trial_id] = running
@@ -183,41 +161,13 @@ class TuneBOHB(Searcher):
         """Count the trial again."""
         self._paused.discard(trial_id)
 
-    def search_space(self) -> Space | None:
-        """Return the space."""
-        return self._space
-
-    def extend(self, num_samples: int, config: Config | None = None) -> None:
-        """Go on; in a changed space, with new models."""
-        if config is None:
-            return
-        before, waiting, self._points = self._space, self._waiting, []
-        self._take(config)
-        if before is not None and before.searches_like(self._space):
-            self._waiting = waiting
-        else:
-            self._models, self._observed = {}, {}
-
-    def _objectives(self) -> Objectives:
-        return Objectives.of(self.metric, self.mode, searcher="TuneBOHB")
-
-    def _certain_seed(self) -> int:
-        if self._seed is None:
-            self._seed = secrets.randbits(32)
-        return self._seed
-
-    def _take(self, space: Any) -> None:
-        whole = as_space(space)
-        if not isinstance(whole, SearchSpace):
-            raise TypeError("TuneBOHB needs a dict as search space: of a function the parameters are not known before.")
-        whole.check_searchable("TuneBOHB")
-        self._waiting = [whole.point(point) for point in self._points]
-        self._space = whole
+    def begin_again(self) -> None:
+        """Drop the models."""
+        self._models, self._observed = {}, {}
 
     def _largest_budget(self) -> float | None:
-        assert self._space is not None
         least = self._options["min_points_in_model"]
-        enough = (len(self._space.domains) + 1 if least is None else least) + 2
+        enough = (len(self._known_space().domains) + 1 if least is None else least) + 2
         return max((budget for budget, count in self._observed.items() if count >= enough), default=None)
 
     def _observe(self, running: _Running, budget: float, loss: float) -> None:
@@ -231,8 +181,7 @@ class TuneBOHB(Searcher):
             model.tell(running.asked, loss)
             running.asked = None
             return
-        assert self._space is not None
-        domains = self._space.domains_of(running.params)
+        domains = self._known_space().domains_of(running.params)
         model.add_trial(
             optuna.trial.create_trial(
                 value=loss,

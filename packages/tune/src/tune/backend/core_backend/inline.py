@@ -2,11 +2,12 @@
 
 A trial that nobody decides about runs in the calling thread, within `poll`. One that waits for verdicts needs a stack
 of its own beside the controller's, so it runs in a thread; the two take turns and never run at the same time. Limits of
-time and memory cannot be enforced from within, and are not.
+time and memory cannot be enforced from within, and are not; a warning says so.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -23,6 +24,8 @@ from tune.trial import ResourceRequest
 from tune.trial_process.outbox import Outbox
 from tune.trial_process.runner import ProcessSettings, TrialRunner
 from tune.trial_process.wire import ProcessSpoiled, TrialUnreadable, TrialUnwinding
+
+logger = logging.getLogger("tune")
 
 
 class InlineBackend(TrialBackend):
@@ -57,6 +60,7 @@ class InlineBackend(TrialBackend):
         self._waiting = False
         self._thread: threading.Thread | None = None
         self._polls = 0
+        self._warned = False
 
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
@@ -72,6 +76,11 @@ class InlineBackend(TrialBackend):
 
     def start(self, launch: Launch) -> None:
         """Note a trial for `poll`."""
+        if not self._warned and (launch.time_limit_s is not None or launch.memory_limit is not None):
+            self._warned = True
+            logger.warning(
+                "the inline engine cannot enforce limits of time and memory: trials run in this very process"
+            )
         self._queue.append(launch)
 
     def answer(self, trial_id: str, verdict: Verdict) -> None:
