@@ -198,7 +198,12 @@ class Controller:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("the controller failed at %s", task, exc_info=task.exception())
 
     def _machine(self, deployment_id: DeploymentID) -> Deployment | None:
         app = self._apps.get(deployment_id.app)
