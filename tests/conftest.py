@@ -36,7 +36,7 @@ os.environ["TMPDIR"] = _TEMPORARY
 tempfile.tempdir = None  # forget the cached answer
 os.environ[leaks.MARK] = uuid.uuid4().hex
 os.environ["SKATE_FORBID_PICKLE"] = "1"
-# The run starts hundreds of sessions of several processes each. Where PYTHONDONTWRITEBYTECODE is set, each of them would
+# The run starts hundreds of sessions of several processes. Where PYTHONDONTWRITEBYTECODE is set, each of them would
 # compile the package anew, 0.1 s at a time; pip does this once for a package that is not editable.
 compileall.compile_dir(Path(__file__).parents[1] / "packages", quiet=1)
 

@@ -1,4 +1,7 @@
-"""The submitter of tasks: from ``f.remote()`` to the value in the ownership table, with retries and lineage."""
+"""The submitter of tasks: from ``f.remote()`` to the value in the ownership table, with retries and lineage.
+
+One long module, because everything in it moves one record, a task, through one life.
+"""
 
 from __future__ import annotations
 

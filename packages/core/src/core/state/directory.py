@@ -23,6 +23,8 @@ Theory of operation
 Prior art: the Plasma store's eviction and Ray's local object manager. Rejected: reference-counting every read at the
 node, as Plasma does: a round trip per ``get``; and a lock word per object in shared memory, as a killed reader would
 hold it forever.
+
+One long module, because a machine is read whole.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ Threads
     Every method may be called from any thread. One lock guards the tables; it is never held while ``request`` blocks,
     and *is* held while ``send`` queues, so that messages leave in the order of the changes they tell of. ``send`` must
     therefore neither block nor call back. ``request`` must keep the order too: what was sent before goes first.
+
+One long module, because it has one owner of one piece of state: what this process holds of the arena.
 """
 
 from __future__ import annotations
