@@ -166,7 +166,7 @@ def test_the_sweep_is_kept_where_asked_and_nowhere_else(data: tuple[Any, Any], t
 
 def test_the_time_budget_ends_the_search(data: tuple[Any, Any]) -> None:
     space = {"C": stats.loguniform(1e-3, 10)}
-    TuneSearchCV(LogisticRegression(), space, n_iter=1, cv=2).fit(*data)  # the time is for fits, not for imports
-    search = TuneSearchCV(LogisticRegression(), space, n_iter=10_000, cv=2, time_budget_s=1.0, random_state=0)
+    TuneSearchCV(LogisticRegression(), space, n_iter=4, cv=2).fit(*data)  # the time is for fits, not for imports
+    search = TuneSearchCV(LogisticRegression(), space, n_iter=10_000, cv=2, time_budget_s=3.0, random_state=0)
     search.fit(*data)
     assert 0 < len(search.cv_results_["params"]) < 10_000
