@@ -13,6 +13,7 @@ import compileall
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -36,6 +37,9 @@ os.environ["TMPDIR"] = _TEMPORARY
 tempfile.tempdir = None  # forget the cached answer
 os.environ[leaks.MARK] = uuid.uuid4().hex
 os.environ["SKATE_FORBID_PICKLE"] = "1"
+# Shells ignore SIGINT for what they start in the background, and programs inherit that. Tests send it and mean it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # The run starts hundreds of sessions of several processes. Where PYTHONDONTWRITEBYTECODE is set, each of them would
 # compile the package anew, 0.1 s at a time; pip does this once for a package that is not editable.
 compileall.compile_dir(Path(__file__).parents[1] / "packages", quiet=1)
