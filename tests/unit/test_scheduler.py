@@ -561,3 +561,26 @@ def test_the_end_of_a_job_ends_its_idle_workers() -> None:
     out = story.tell(ev.JobEnded(JOB))
     assert kinds(out) == [ev.KillWorker]
     assert kinds(story.tell(ev.ProcessGone(DRIVER))) == [ev.KillWorker]
+
+
+@pytest.mark.parametrize("resources", [(("CPU", -1),), (("nothing", -1),), (("CPU", 1), ("CPU", 1))])
+def test_amounts_that_make_no_sense_are_refused(resources: tuple[tuple[str, int], ...]) -> None:
+    """They come from nobody but a broken or hostile process; the daemon must not die of them."""
+    story = Story(CPU=2)
+    story.workers(2)
+    (refused,) = story.demand(1, of=LeaseSpec(resources))
+    assert (refused.kind, "makes no sense" in refused.reason) == ("unschedulable", True)
+    (refused,) = story.tell(ev.ActorWaits(b"actor", DRIVER, JOB, LeaseSpec(resources), (), "A"))
+    assert refused.kind == "unschedulable"
+    (refused,) = story.tell(ev.ActorWaits(b"actor", DRIVER, JOB, spec(), resources, "A"))
+    assert refused.kind == "unschedulable"
+    assert "negative" in story.scheduler.groups.problem(b"pg", "", "PACK", [Bundle(resources)])
+    assert story.available() == 2
+
+
+def test_an_actor_that_would_hold_more_than_it_was_placed_for_is_refused() -> None:
+    story = Story(CPU=2)
+    story.workers(2)
+    for held in ({"CPU": 2}, {"GPU": 1}):
+        (refused,) = story.tell(ev.ActorWaits(b"actor", DRIVER, JOB, spec(), units(**held), "A"))
+        assert "hold more" in refused.reason

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from core.protocol.records import Bundle, PlacementGroupInfo
 from core.specs import RESOURCE_UNIT, LeaseSpec, Resources, Strategy
-from core.state.resources import GPU, Allocation, ResourcePool, add, describe
+from core.state.resources import GPU, Allocation, ResourcePool, add, describe, sound
 
 #: How many removed groups are remembered.
 TOMBSTONES = 10_000
@@ -68,6 +68,8 @@ class PlacementTable:
             return f"unknown placement strategy {strategy!r}; valid ones: {', '.join(STRATEGIES)}"
         if not bundles:
             return "a placement group needs at least one bundle"
+        if not all(sound(bundle.resources) for bundle in bundles):
+            return "a bundle of a placement group needs amounts that are not negative"
         if name and name in self._names:
             return f"a placement group named {name!r} exists already"
         return ""

@@ -143,6 +143,17 @@ def add(amounts: Iterable[Resources]) -> Resources:
     return tuple(sorted(total.items()))
 
 
+def sound(resources: Resources) -> bool:
+    """Tell whether amounts make sense: each resource once, and none negative."""
+    return len({name for name, _ in resources}) == len(resources) and all(amount >= 0 for _, amount in resources)
+
+
+def covers(larger: Resources, smaller: Resources) -> bool:
+    """Tell whether whoever gets ``larger`` has ``smaller``."""
+    amounts = dict(larger)
+    return all(amount <= amounts.get(name, 0) for name, amount in smaller)
+
+
 def natural(amounts: Mapping[str, int] | Resources) -> dict[str, float]:
     """Return amounts in natural units (1 CPU, 1 byte of memory), as people read them."""
     pairs = amounts.items() if isinstance(amounts, Mapping) else amounts

@@ -29,7 +29,7 @@ from core.state import reclaim, requests, scheduler_checks
 from core.state import scheduler_events as ev
 from core.state.placement import PlacementGroup, PlacementTable
 from core.state.requests import ActorRequest, Demand, GroupRequest, Request, RequestQueue, Round
-from core.state.resources import CPU, ResourcePool
+from core.state.resources import CPU, ResourcePool, covers, describe, sound
 from core.state.worker_pool import Lease, Worker, WorkerPool
 
 #: Seconds after which a worker that declined to leave is asked again.
@@ -147,6 +147,8 @@ class Scheduler:
 
     def _actor_waits(self, event: ev.ActorWaits, now: float, out: list[ev.Instruction]) -> None:
         refusal = self._refusal(event.spec)
+        if refusal is None and not (sound(event.held) and covers(event.spec.resources, event.held)):
+            refusal = "unschedulable", "it would hold more than it was placed for"
         if refusal is not None:
             out.append(ev.ActorRefused(event.actor_id, *refusal))
             return
@@ -187,6 +189,8 @@ class Scheduler:
     def _refusal(self, spec: LeaseSpec) -> tuple[str, str] | None:
         """Return (kind, reason) if no node can ever serve ``spec``."""
         strategy = spec.strategy
+        if not sound(spec.resources):
+            return "unschedulable", f"{describe(spec.resources)} makes no sense"
         if strategy.kind == "node" and not strategy.soft and strategy.node_id != self.node_id:
             return "unschedulable", f"node {strategy.node_id.hex()} is dead or unknown, and the affinity to it is hard"
         return self.groups.refusal(spec) if strategy.kind == "placement_group" else None
