@@ -7,6 +7,7 @@ with Optuna choosing the configurations. See docs/guides/tune-sklearn.md.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true", help="print only the end result")
     options = parser.parse_args()
 
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes of trials: each has one CPU
     panel = read_panel(DATA).evenly_spaced(options.series)
     windows = cut(panel, lookback=25, step=6)
     order = np.argsort(windows.months, kind="stable")  # TimeSeriesSplit takes rows oldest first
