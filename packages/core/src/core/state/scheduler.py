@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from core.protocol.records import DeathCause
-from core.specs import LeaseSpec
+from core.specs import LeaseSpec, Resources
 from core.state import reclaim, requests, scheduler_checks
 from core.state import scheduler_events as ev
 from core.state.placement import PlacementGroup, PlacementTable
@@ -146,9 +146,7 @@ class Scheduler:
         )
 
     def _actor_waits(self, event: ev.ActorWaits, now: float, out: list[ev.Instruction]) -> None:
-        refusal = self._refusal(event.spec)
-        if refusal is None and not (sound(event.held) and covers(event.spec.resources, event.held)):
-            refusal = "unschedulable", "it would hold more than it was placed for"
+        refusal = self._refusal(event.spec, event.held)
         if refusal is not None:
             out.append(ev.ActorRefused(event.actor_id, *refusal))
             return
@@ -186,11 +184,11 @@ class Scheduler:
         worker = self.pool.workers.get(address)
         return worker.depth + 1 if worker is not None else DRIVER_DEPTH
 
-    def _refusal(self, spec: LeaseSpec) -> tuple[str, str] | None:
-        """Return (kind, reason) if no node can ever serve ``spec``."""
+    def _refusal(self, spec: LeaseSpec, held: Resources = ()) -> tuple[str, str] | None:
+        """Return (kind, reason) if no node can ever serve ``spec``, to whoever will hold ``held`` of it for life."""
         strategy = spec.strategy
-        if not sound(spec.resources):
-            return "unschedulable", f"{describe(spec.resources)} makes no sense"
+        if not (sound(spec.resources) and sound(held) and covers(spec.resources, held)):
+            return "unschedulable", f"to ask for {describe(spec.resources)} and hold {describe(held)} makes no sense"
         if strategy.kind == "node" and not strategy.soft and strategy.node_id != self.node_id:
             return "unschedulable", f"node {strategy.node_id.hex()} is dead or unknown, and the affinity to it is hard"
         return self.groups.refusal(spec) if strategy.kind == "placement_group" else None
