@@ -32,7 +32,9 @@ def _on_ray() -> bool:
     return os.environ.get("SKATE_ENGINE") == "ray"
 
 
-_TEMPORARY = tempfile.mkdtemp(prefix="sk-")  # short: socket paths have a limit of about 100 bytes
+# Short, and beside that of the process that started this one, not in it: socket paths have a limit of about 100 bytes.
+_BESIDE = Path(os.environ["TMPDIR"]).parent if "PYTEST_XDIST_WORKER" in os.environ else None
+_TEMPORARY = tempfile.mkdtemp(prefix="sk-", dir=_BESIDE)
 os.environ["TMPDIR"] = _TEMPORARY
 tempfile.tempdir = None  # forget the cached answer
 os.environ[leaks.MARK] = uuid.uuid4().hex

@@ -145,7 +145,8 @@ class Driver:
         try:
             eventually(lambda: not self.leftovers(besides), SOON)
         except AssertionError:
-            assert not self.leftovers(besides), "something remains"
+            found = self.leftovers(besides)
+            assert not found, "something remains:\n  " + "\n  ".join(found)
 
 
 def command(process: psutil.Process) -> list[str]:

@@ -52,9 +52,18 @@ def call_pid(handles: list[Any], gate: Gate) -> int:
 
 
 def assert_dead(handle: Any) -> Any:
-    with pytest.raises(exceptions.ActorDiedError) as caught:
-        ray.get(handle.pid.remote(), timeout=SOON)
-    return caught.value
+    """Call an actor until it is dead (Ray's kill takes a moment); return the error."""
+    errors: list[Exception] = []
+
+    def dead() -> bool:
+        try:
+            ray.get(handle.pid.remote(), timeout=SOON)
+        except exceptions.ActorDiedError as error:
+            errors.append(error)
+        return bool(errors)
+
+    wait_until(dead, what="the actor to be dead")
+    return errors[0]
 
 
 @pytest.mark.needs_processes(PROCESS_ENDS)
@@ -163,6 +172,16 @@ def test_an_actor_can_be_killed_right_after_its_creation() -> None:
     target = Target.remote()
     ray.kill(target)
     assert_dead(target)
+
+
+@pytest.mark.better_than_ray("no call that is made after kill is executed any more")
+def test_kill_is_effective_at_once() -> None:
+    for _ in range(20):
+        target = Target.remote()
+        ray.get(target.pid.remote())
+        ray.kill(target)
+        with pytest.raises(exceptions.ActorDiedError):
+            ray.get(target.pid.remote(), timeout=SOON)
 
 
 def test_killing_twice_is_harmless() -> None:

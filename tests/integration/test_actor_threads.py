@@ -49,12 +49,15 @@ def test_such_an_actor_ends_when_nobody_holds_it() -> None:
     service = Service.remote()
     pid = core.get(service.__ray_call__.remote(_pid), timeout=30)
     del service
-    eventually(lambda: pid not in _living())
+    eventually(lambda: not _lives(pid))
 
 
 def _pid(_: object) -> int:
     return os.getpid()
 
 
-def _living() -> set[int]:
-    return {p.pid for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE}
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

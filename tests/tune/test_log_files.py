@@ -115,7 +115,8 @@ def test_after_a_kill_files_are_continued_without_gap_or_repetition(running: Non
         # both trials wait at the gate and their results so far are logged, the newest perhaps not yet
         def both_are_logged() -> bool:
             found = [path.read_text().count("\n") for path in (tmp_path / "walks").glob("*/result.json")]
-            return len(found) == 2 and min(found) >= STEPS // 4
+            events = list((tmp_path / "walks").glob("*/*tfevents*"))
+            return len(found) == len(events) == 2 and min(found) >= STEPS // 4
 
         eventually(both_are_logged, timeout=90)
     finally:

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tune import space as s
@@ -41,6 +41,7 @@ def domains(draw: st.DrawFn) -> s.Domain:
     return s.qrandint(low, high, q) if kind == "qint" else s.qlograndint(low, high, q)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw imports what draws
 @given(domains(), st.integers(0, 2**32))
 def test_every_draw_is_valid_settled_and_repeatable(domain: s.Domain, seed: int) -> None:
     value = domain.draw(np.random.default_rng(seed))
