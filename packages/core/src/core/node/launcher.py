@@ -17,6 +17,8 @@ from core.node import session
 from core.node.config import SOCKET_NAME, NodeConfig
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
+#: Seconds a daemon has to end by itself before it is killed.
+KILL_SECONDS = 0.5
 
 
 class NodeStartError(RuntimeError):
@@ -81,10 +83,18 @@ class NodeProcess:
         return True
 
     def kill(self) -> None:
-        """End the daemon at once (its workers end with it) and remove what it leaves. Idempotent."""
+        """End the daemon (its workers end with it) and remove what it leaves. Idempotent.
+
+        A daemon that still starts fails as soon as it wants to say that it is ready, and tidies up by itself, also if
+        this process is ended before it could; so it gets a moment.
+        """
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+            self._control.close()
+            try:
+                self._process.wait(KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.send_signal(signal.SIGKILL)
+                self._process.wait()
         self._clean_up()
 
     def _clean_up(self) -> None:
