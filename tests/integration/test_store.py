@@ -566,6 +566,7 @@ def test_objects_are_announced_after_a_while_without_being_asked(node: StoreNode
     process.store.patrol(1000.0)
     assert "Sealed" not in process.sent
     process.store.patrol(1001.0)
+    eventually(lambda: len(node.ask(node.service.list_objects)) == 1)
     (record,) = node.ask(node.service.list_objects)
     assert record["object_id"] == made.hex()
     assert (record["location"], record["object_size"], record["owner"]) == ("memory", 1, process.address.hex())
