@@ -37,7 +37,7 @@ def start(http_options: HTTPOptions | dict[str, Any] | None = None, **further: A
         running = _running()
         if running is None:
             _start(options)
-        elif asked and _differ(options, running.ask(lambda controller: controller.http_options)):
+        elif asked and _differ(options, running.call("http_options")):
             raise ValueError("Serve runs already, with other http_options; call serve.shutdown() first to change them")
 
 

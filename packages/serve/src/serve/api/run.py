@@ -9,6 +9,7 @@ from typing import Any
 from serve.api import client
 from serve.api.build import build
 from serve.api.deployment import Application
+from serve.config import HTTPOptions
 from serve.errors import RayServeException
 from serve.handle.deployment_handle import DeploymentHandle
 from serve.schema import ServeStatus
@@ -42,8 +43,8 @@ def run(
     """
     spec = build(target, name, route_prefix)
     controller = client.controller()
-    revision = controller.call(lambda c: c.deploy(spec))
-    controller.call(lambda c: c.wait_for(name, revision))
+    revisions = controller.call("deploy", [spec])
+    controller.call("wait_for", name, revisions[name])
     if blocking:
         wait_for_the_end()
         client.shutdown()
@@ -52,12 +53,13 @@ def run(
 
 def delete(name: str) -> None:
     """Delete an application and wait until it is gone. Requests it has are finished."""
-    client.running_controller().call(lambda c: c.delete(name))
+    client.running_controller().call("delete", name)
 
 
 def status() -> ServeStatus:
     """Return the state of all applications, deployments and replicas."""
-    return client.running_controller().ask(lambda c: c.status())
+    status: ServeStatus = client.running_controller().call("status")
+    return status
 
 
 def get_http_port() -> int:
@@ -65,7 +67,8 @@ def get_http_port() -> int:
 
     A free one is found when the first application with a route is deployed.
     """
-    return client.running_controller().ask(lambda c: c.http_options).port
+    options: HTTPOptions = client.running_controller().call("http_options")
+    return options.port
 
 
 def get_app_handle(name: str) -> DeploymentHandle[Any]:
@@ -74,7 +77,7 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
     Raises:
         RayServeException: there is no such application.
     """
-    ingress = client.running_controller().ask(lambda c: c.ingress_of(name))
+    ingress = client.running_controller().call("ingress_of", name)
     if ingress is None:
         raise RayServeException(f"there is no application {name!r}")
     return DeploymentHandle(ingress.name, name)

@@ -42,7 +42,7 @@ def run_command(
         typer.echo(f"serve run: {error}", err=True)
         client.shutdown()
         raise typer.Exit(1) from error
-    options = client.running_controller().ask(lambda controller: controller.http_options)
+    options = client.running_controller().call("http_options")
     typer.echo(f"{import_path} is served at http://{options.host}:{options.port}{route_prefix} - Ctrl-C ends it")
     run.wait_for_the_end()
     client.shutdown()

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,8 @@ logger = logging.getLogger("serve")
 
 #: seconds that routers have to take a publication in
 PUBLISH_S = 5.0
+#: of each application
+KEPT_REVISIONS = 10
 
 
 class Controller:
@@ -44,6 +46,8 @@ class Controller:
 
     def __init__(self, options: HTTPOptions) -> None:
         self._apps: dict[str, Application] = {}
+        #: what was deployed, by name, newest first
+        self._history: dict[str, list[ApplicationSpec]] = {}
         self._replicas: dict[str, RunningReplica] = {}
         self._ingress = Ingress(options, core.get_runtime_context().get_temp_dir())
         self._targets = Targets(0, (), {}, {})
@@ -54,40 +58,109 @@ class Controller:
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
-    @property
-    def http_options(self) -> HTTPOptions:
+    async def http_options(self) -> HTTPOptions:
         """How HTTP is served; the port is the real one once something is."""
         port = self._ingress.port
         return self._ingress.options if port is None else self._ingress.options.model_copy(update={"port": port})
 
-    async def deploy(self, spec: ApplicationSpec) -> int:
-        """Take over an application, and return its revision.
+    async def deploy(self, specs: Sequence[ApplicationSpec], *, only_these: bool = False) -> dict[str, int]:
+        """Take over applications, and return their revisions by name. All are taken over, or none.
+
+        Args:
+            specs: the applications.
+            only_these: delete all others.
 
         Raises:
-            ValueError: its route belongs to another application, or cannot be served.
+            ValueError: two have one name or one route, or a route belongs to another application or cannot be served.
             OSError: the port is taken.
         """
-        others = [app.spec for name, app in self._apps.items() if name != spec.name and not app.deleting]
-        for other in others:
-            if spec.route_prefix is not None and other.route_prefix == spec.route_prefix:
+        self._check_routes(specs, only_these=only_these)
+        if any(spec.route_prefix is not None for spec in specs):
+            self._ingress.open()
+        revisions = {spec.name: self._aim(spec) for spec in specs}
+        if only_these:
+            for name, app in self._apps.items():
+                if name not in revisions:
+                    app.delete()
+        self._changed.set()
+        return revisions
+
+    def _check_routes(self, specs: Sequence[ApplicationSpec], *, only_these: bool) -> None:
+        names = [spec.name for spec in specs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"each application needs a name of its own; there are several named {twice[0]!r}")
+        staying = [] if only_these else [app.spec for name, app in self._apps.items() if name not in names]
+        routed: dict[str, ApplicationSpec] = {}
+        for spec in [*(each for each in staying if not self._apps[each.name].deleting), *specs]:
+            if spec.route_prefix is None:
+                continue
+            other = routed.setdefault(spec.route_prefix, spec)
+            if other is not spec:
                 raise ValueError(
                     f"route_prefix {spec.route_prefix!r} belongs to application {other.name!r}; give another, or "
                     "delete that application"
                 )
-        if spec.route_prefix is not None:
-            self._ingress.refuse([*(app for app in others if app.route_prefix is not None), spec])
-            self._ingress.open()
+        self._ingress.refuse(routed.values())
+
+    def _aim(self, spec: ApplicationSpec) -> int:
         app = self._apps.get(spec.name)
-        revision = app.spec.revision if app is not None else 0
-        if app is not None and app.rejected is not None:
-            revision = max(revision, app.rejected[0])
-        spec = msgspec.structs.replace(spec, revision=revision + 1)
+        history = self._history.setdefault(spec.name, [])
+        spec = msgspec.structs.replace(spec, revision=history[0].revision + 1 if history else 1)
+        history.insert(0, spec)
+        del history[KEPT_REVISIONS:]
         if app is None:
             self._apps[spec.name] = Application(spec, _new_id)
         else:
             app.deploy(spec)
-        self._changed.set()
         return spec.revision
+
+    async def revisions(self, name: str) -> list[ApplicationSpec]:
+        """Return what was deployed under a name, newest first; the last `KEPT_REVISIONS` are remembered."""
+        return list(self._history.get(name, ()))
+
+    async def rollback(self, name: str, revision: int | None = None) -> int:
+        """Deploy what a revision was once more, as a new revision; return its number.
+
+        Args:
+            name: of the application.
+            revision: which; None for the last that ran before what is deployed now.
+
+        Raises:
+            ValueError: there is no such application, or no such revision (any more).
+        """
+        app = self._apps.get(name)
+        if app is None or app.deleting:
+            raise ValueError(f"there is no application {name!r} to roll back")
+        history = self._history[name]
+        if revision is None:
+            earlier = [spec for spec in history if spec.revision < app.spec.revision]
+            if not earlier:
+                raise ValueError(f"application {name!r} has no earlier revision to go back to")
+            wanted = earlier[0]
+        else:
+            found = [spec for spec in history if spec.revision == revision]
+            if not found:
+                known = ", ".join(str(spec.revision) for spec in history)
+                raise ValueError(f"application {name!r} has no revision {revision} (any more); there are: {known}")
+            wanted = found[0]
+        return (await self.deploy([wanted]))[name]
+
+    async def scale(self, app: str, deployment: str, num_replicas: int) -> None:
+        """Change how many replicas a deployment has, until it is deployed anew.
+
+        Raises:
+            ValueError: there is no such deployment, its autoscaling decides, or the number makes no sense.
+        """
+        machine = self._machine(DeploymentID(deployment, app))
+        if machine is None or machine.spec is None:
+            raise ValueError(f"there is no deployment {deployment!r} in an application {app!r}")
+        if machine.spec.config.get("autoscaling_config") is not None:
+            raise ValueError(f"the replicas of {app}#{deployment} follow its autoscaling_config; deploy it without one")
+        if num_replicas < 0:
+            raise ValueError(f"a deployment has 0 replicas or more, not {num_replicas}")
+        machine.aim(machine.spec, num_replicas)
+        self._changed.set()
 
     async def wait_for(self, name: str, revision: int) -> None:
         """Wait until a revision runs.
@@ -135,18 +208,18 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def abandon(self) -> None:
+    async def abandon(self) -> None:
         """End without a session to talk to: it was shut down first."""
         self._reconciling.cancel()
         for task in list(self._tasks):
             task.cancel()
 
-    def ingress_of(self, name: str) -> DeploymentID | None:
+    async def ingress_of(self, name: str) -> DeploymentID | None:
         """Return the deployment that an application's requests go to."""
         app = self._apps.get(name)
         return None if app is None else DeploymentID(app.spec.ingress, name)
 
-    def status(self) -> ServeStatus:
+    async def status(self) -> ServeStatus:
         """Return how everything is."""
         applications = {
             name: ApplicationStatusOverview(
@@ -191,6 +264,7 @@ class Controller:
         await self._arrange_ingress()
         for name in [name for name, app in self._apps.items() if app.gone]:
             del self._apps[name]
+            self._history.pop(name, None)
             await self._publish()
         async with self._settled:
             self._settled.notify_all()

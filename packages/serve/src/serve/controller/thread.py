@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from serve.config import HTTPOptions
@@ -34,25 +34,22 @@ class ControllerThread:
     def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def call(self, work: Callable[[Controller], Coroutine[Any, Any, T]]) -> T:
+    def call(self, method: str, *args: Any, **options: Any) -> Any:
         """Run a method of the controller on its loop, and return its result.
 
         An interrupt (Ctrl-C) cancels the waiting.
+
+        Args:
+            method: name of a coroutine function of `Controller`.
+            *args: for it.
+            **options: for it.
         """
-        future = self._submit(work(self._controller))
+        future = self._submit(getattr(self._controller, method)(*args, **options))
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
-
-    def ask(self, question: Callable[[Controller], T]) -> T:
-        """Return what a question that needs no waiting is answered on the controller's loop."""
-
-        async def asked() -> T:
-            return question(self._controller)
-
-        return self._submit(asked()).result()
 
     def close(self, *, session_over: bool = False) -> None:
         """Shut the controller down, and end the thread.
@@ -60,10 +57,7 @@ class ControllerThread:
         Args:
             session_over: there is no session any more, so nothing is left to stop.
         """
-        if session_over:
-            self.ask(Controller.abandon)
-        else:
-            self.call(Controller.shutdown)
+        self.call("abandon" if session_over else "shutdown")
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         with contextlib.suppress(RuntimeError):
