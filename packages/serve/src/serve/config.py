@@ -6,6 +6,9 @@ everywhere, and a wrong one is refused with the same words.
 
 from __future__ import annotations
 
+import base64
+import re
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -14,6 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 DEFAULT_MAX_ONGOING_REQUESTS = 100
 
 Seconds = Annotated[float, Field(gt=0)]
+
+#: how the text of a policy begins that is a pickled function
+PICKLED = "pickle:"
+_IMPORT_PATH = re.compile(r"[\w.]+[:.]\w+")
 
 
 class Checked(BaseModel):
@@ -47,7 +54,55 @@ def _line(problem: Any, model: type[BaseModel]) -> str:
         known = ", ".join(sorted(model.model_fields))
         return f"unknown option {path!r}; expected one of {known}"
     given = f", not {problem['input']!r}" if path else ""
-    return f"{path or 'the options'}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}"
+    text = problem["msg"].removeprefix("Value error, ")
+    return f"{path or 'the options'}: {text[0].lower()}{text[1:]}{given}"
+
+
+class AutoscalingPolicy(Checked):
+    """A function of the user's that says how many replicas there should be (``policy=`` of `AutoscalingConfig`).
+
+    It takes an `AutoscalingContext` and returns a number, or a number and the dictionary it finds as ``policy_state``
+    next time. Bounds, delays and factors of the `AutoscalingConfig` are applied to what it returns. It runs in the
+    controller, so it should be quick.
+    """
+
+    #: ``module:function``, or the function itself (which is pickled by value, so that it need not be importable)
+    policy_function: Any
+    #: keyword arguments of the constructor, if ``policy_function`` is a class
+    policy_kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("policy_function")
+    @classmethod
+    def _portable(cls, function: Any) -> str:
+        if callable(function):
+            import cloudpickle  # noqa: PLC0415 - rarely needed
+
+            return PICKLED + base64.b64encode(cloudpickle.dumps(function)).decode()
+        if not isinstance(function, str) or not (function.startswith(PICKLED) or _IMPORT_PATH.fullmatch(function)):
+            raise ValueError("expected a function, or 'module:function'")
+        return function
+
+
+@dataclass(frozen=True)
+class AutoscalingContext:
+    """What an autoscaling policy of the user's is given. Ray's names."""
+
+    deployment_name: str
+    app_name: str
+    #: replicas that run
+    current_num_replicas: int
+    #: replicas that should
+    target_num_replicas: int
+    running_replicas: list[str]
+    #: requests that replicas work on and that wait in line, averaged over the ``look_back_period_s``
+    total_num_requests: float
+    #: requests that wait in line now
+    total_queued_requests: float
+    config: AutoscalingConfig
+    #: what the policy returned with its last number
+    policy_state: dict[str, Any] = field(default_factory=dict)
+    #: seconds on a clock of its own
+    current_time: float = 0.0
 
 
 class AutoscalingConfig(Checked):
@@ -65,20 +120,29 @@ class AutoscalingConfig(Checked):
     initial_replicas: Annotated[int, Field(ge=0)] | None = None
     #: requests that one replica should have at a time, those in line included
     target_ongoing_requests: Annotated[float, Field(gt=0)] = 2.0
-    #: seconds over which requests are averaged
+    #: seconds between two decisions. Ray: 10
+    metrics_interval_s: Seconds = 1.0
+    #: seconds over which requests are averaged. Ray: 30
     look_back_period_s: Seconds = 10.0
+    #: how the requests of that time become one number
+    aggregation_function: Literal["mean", "max", "min"] = "mean"
     #: seconds that more replicas must have been wanted for. Ray: 30
     upscale_delay_s: Annotated[float, Field(ge=0)] = 3.0
     #: seconds that fewer replicas must have been wanted for. Ray: 600
     downscale_delay_s: Annotated[float, Field(ge=0)] = 60.0
     #: seconds without a request before the last replica goes; None for `downscale_delay_s`
     downscale_to_zero_delay_s: Annotated[float, Field(ge=0)] | None = None
-    #: of the wanted change, how much is made at once
+    #: of a wanted change upwards, how much is made at once; 0.5 takes half the way
     upscaling_factor: Annotated[float, Field(gt=0)] = 1.0
-    #: of the wanted change, how much is made at once
+    #: of a wanted change downwards, how much is made at once
     downscaling_factor: Annotated[float, Field(gt=0)] = 1.0
-    #: ``module:function`` or a function of the measured load that returns the wanted number; None for the above
-    policy: Any = None
+    #: a function (or ``module:function``) that says how many replicas are wanted; None goes by the requests alone
+    policy: AutoscalingPolicy | None = None
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _whole_policy(cls, policy: Any) -> Any:
+        return {"policy_function": policy} if isinstance(policy, str) or callable(policy) else policy
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -146,7 +210,8 @@ class DeploymentConfig(Checked):
     health_check_period_s: Seconds = 10.0
     #: seconds that one check may take; three failures in a row replace the replica
     health_check_timeout_s: Seconds = 30.0
-    #: seconds between two looks at whether a stopping replica has finished its requests
+    #: seconds that a stopping replica waits for connected clients to send one more request, which it answers, before it
+    #: looks whether it has any left; it ends at once when no client is connected
     graceful_shutdown_wait_loop_s: Annotated[float, Field(ge=0)] = 2.0
     #: seconds after which a stopping replica is ended anyway
     graceful_shutdown_timeout_s: Annotated[float, Field(ge=0)] = 20.0
