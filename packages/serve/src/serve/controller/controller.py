@@ -68,7 +68,7 @@ class Controller:
 
         Args:
             specs: the applications.
-            only_these: delete all others.
+            only_these: delete all others that came from a config file (`ApplicationSpec.declared`).
 
         Raises:
             ValueError: two have one name or one route, or a route belongs to another application or cannot be served.
@@ -80,7 +80,7 @@ class Controller:
         revisions = {spec.name: self._aim(spec) for spec in specs}
         if only_these:
             for name, app in self._apps.items():
-                if name not in revisions:
+                if name not in revisions and app.spec.declared is not None:
                     app.delete()
         self._changed.set()
         return revisions
@@ -90,7 +90,8 @@ class Controller:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"each application needs a name of its own; there are several named {twice[0]!r}")
-        staying = [] if only_these else [app.spec for name, app in self._apps.items() if name not in names]
+        others = [app.spec for name, app in self._apps.items() if name not in names]
+        staying = [spec for spec in others if not only_these or spec.declared is None]
         routed: dict[str, ApplicationSpec] = {}
         for spec in [*(each for each in staying if not self._apps[each.name].deleting), *specs]:
             if spec.route_prefix is None:
