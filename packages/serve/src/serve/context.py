@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,7 @@ class ReplicaContext:
         return self.replica_tag
 
 
-@dataclass
+@dataclass(eq=False)
 class RequestContext:
     """The request that the current task or thread is answering."""
 
@@ -48,11 +49,17 @@ class RequestContext:
     deadline: float | None = None
     #: header fields of the HTTP request it came with, names in lower case
     headers: dict[str, str] = field(default_factory=dict)
+    #: name of the API key it came with (`serve.gateway`); empty without one
+    api_key: str = ""
+    #: called once when the request ends, or else when this record goes away
+    at_end: list[Callable[[], object]] = field(default_factory=list, repr=False, compare=False)
 
 
 _NO_REQUEST = RequestContext()
 _request: contextvars.ContextVar[RequestContext] = contextvars.ContextVar("serve_request", default=_NO_REQUEST)
 _replica: ReplicaContext | None = None
+#: where replicas share this process (in-process mode): the one whose code runs
+_replica_here: contextvars.ContextVar[ReplicaContext | None] = contextvars.ContextVar("serve_replica", default=None)
 
 
 def get_replica_context() -> ReplicaContext:
@@ -61,9 +68,10 @@ def get_replica_context() -> ReplicaContext:
     Raises:
         RayServeException: it does not run in one.
     """
-    if _replica is None:
+    replica = _replica_here.get() or _replica
+    if replica is None:
         raise RayServeException("get_replica_context() is for the code of a deployment; this process is no replica")
-    return _replica
+    return replica
 
 
 def get_request_context() -> RequestContext:
@@ -87,11 +95,19 @@ def set_replica_context(context: ReplicaContext | None) -> None:
     _replica = context
 
 
+def set_replica_context_here(context: ReplicaContext | None) -> None:
+    """Note which replica the current task, and what it starts, belongs to (in-process mode)."""
+    _replica_here.set(context)
+
+
 def set_request_context(context: RequestContext) -> contextvars.Token[RequestContext]:
     """Note which request the current task answers; pass the token to `reset_request_context`."""
     return _request.set(context)
 
 
 def reset_request_context(token: contextvars.Token[RequestContext]) -> None:
-    """Take `set_request_context` back."""
+    """Take `set_request_context` back: the request has ended."""
+    context = _request.get()
     _request.reset(token)
+    for callback in context.at_end:
+        callback()

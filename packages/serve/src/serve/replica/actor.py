@@ -23,9 +23,10 @@ from serve.handle import local_router
 from serve.http.limits import RequestLimits
 from serve.http.listener import receive
 from serve.http.server import HTTPServer, bind_unix, public_server
-from serve.multiplex.cache import loaded_model_ids
+from serve.multiplex.cache import loaded_model_ids, unload_all_models
 from serve.replica.asgi import application
 from serve.replica.gate import Gate, GatedApp
+from serve.replica.numbers import Numbers
 from serve.replica.protocol import ReplicaProtocol
 from serve.replica.user_code import UserCode
 from serve.specs import DeploymentSpec, Full, HandleMarker, RequestMeta, Targets
@@ -91,6 +92,7 @@ class Replica:
             backpressure["status_code"],
         )
         self._code = UserCode(self._spec, replica_id, self._make_handle)
+        self._numbers = Numbers(self._spec.id, replica_id, self._gate)
         #: of proxies and of clients
         self._servers: list[HTTPServer] = []
         self._public: HTTPServer | None = None
@@ -103,7 +105,7 @@ class Replica:
             app = application(self._code)
             directory = Path(_session_directory())
             self._socket = str(directory / f"serve-{self._id.rpartition('#')[2]}.sock")
-            behind_proxy = GatedApp(app, self._gate, self._spec.id.app)
+            behind_proxy = GatedApp(app, self._gate, self._spec.id.app, observer=self._numbers.relayed)
             server = HTTPServer(behind_proxy, limits=RequestLimits(), server_header=False, protocol=ReplicaProtocol)
             await server.start([bind_unix(self._socket)])
             self._servers.append(server)
@@ -112,8 +114,11 @@ class Replica:
         return Ready(os.getpid(), core.get_runtime_context().get_node_id(), self._socket)
 
     async def _accept_directly(self, app: Callable[..., Any], direct: Direct) -> None:
-        gated = GatedApp(app, self._gate, self._spec.id.app, root_path=direct.route, direct=True)
-        self._public = public_server(gated, direct.options, ReplicaProtocol)
+        observer = self._numbers.direct
+        gated = GatedApp(
+            app, self._gate, self._spec.id.app, root_path=direct.route, direct=True, observer=observer
+        )
+        self._public = public_server(gated, direct.options, ReplicaProtocol, observer)
         self._servers.append(self._public)
         await self._public.start([await asyncio.to_thread(receive, direct.listener)])
 
@@ -125,10 +130,15 @@ class Replica:
             return Full(self._id)
         self._gate.enter()
         token = set_request_context(_context(meta))
+        began, error = time.perf_counter(), None
         try:
             async with _until(meta.deadline):
                 return await self._code.call(meta.method, args, kwargs)
+        except Exception as raised:
+            error = raised
+            raise
         finally:
+            self._numbers.called(meta, began, error)
             reset_request_context(token)
             self._gate.leave()
 
@@ -139,10 +149,15 @@ class Replica:
             return
         self._gate.enter()
         token = set_request_context(_context(meta))
+        began, error = time.perf_counter(), None
         try:
             async for item in self._code.stream(meta.method, args, kwargs):
                 yield item
+        except Exception as raised:
+            error = raised
+            raise
         finally:
+            self._numbers.called(meta, began, error)
             with contextlib.suppress(ValueError):  # closed from another context than it was begun in
                 reset_request_context(token)
             self._gate.leave()
@@ -182,8 +197,12 @@ class Replica:
         peak, gate.peak = gate.peak, gate.ongoing
         return Stats(gate.ongoing, gate.queued, gate.total, peak, loaded_model_ids())
 
-    async def stop(self, grace_s: float) -> None:
-        """Finish what is in progress, for so many seconds at most, and let the user's object go."""
+    def report(self) -> bytes:
+        """Return what this replica has counted (`serve.metrics.report.Report`), for the collector."""
+        return self._numbers.report()
+
+    async def stop(self, grace_s: float) -> bytes:
+        """Finish what is in progress, for so many seconds at most, let the user's object go, and report a last time."""
         for server in self._servers:
             server.stop_accepting()
         with contextlib.suppress(TimeoutError):
@@ -194,7 +213,10 @@ class Replica:
         await asyncio.gather(*(server.close(1) for server in self._servers))
         if self._socket:
             Path(self._socket).unlink(missing_ok=True)  # noqa: ASYNC240 - takes no time
+        await unload_all_models()
+        last = self._numbers.report()
         await self._code.end()
+        return last
 
     def _make_handle(self, marker: HandleMarker) -> Any:
         from serve.handle.deployment_handle import DeploymentHandle  # noqa: PLC0415 - only graphs need it
