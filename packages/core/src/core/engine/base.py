@@ -14,9 +14,38 @@ from typing import Any, Protocol
 
 from core.descriptors import ClassDescriptor, FunctionDescriptor, InitConfig, PlacementGroupState, RuntimeFacts
 from core.options import ActorOptions, TaskOptions
+from core.protocol.from_node import KeyChanges, KeyReply
 from core.refs import ActorHandle, ActorToken, MethodInfo, ObjectRef, ObjectRefGenerator
 
-__all__ = ["ClassDescriptor", "Engine", "FunctionDescriptor", "InitConfig", "PlacementGroupState", "RuntimeFacts"]
+__all__ = [
+    "ClassDescriptor",
+    "Engine",
+    "FunctionDescriptor",
+    "InitConfig",
+    "KeyValueStore",
+    "PlacementGroupState",
+    "RuntimeFacts",
+]
+
+
+class KeyValueStore(Protocol):
+    """The session's keys and values (`core.util.kv`), by the records of the native engine's protocol.
+
+    Futures complete in a thread of the engine's, which they must not block.
+    """
+
+    def get(self, key: str) -> KeyReply: ...
+    def put(self, key: str, value: bytes, expected: int | None) -> KeyReply: ...
+    def delete(self, key: str, expected: int | None) -> KeyReply: ...
+    def keys(self, prefix: str) -> list[str]: ...
+    def new_watch(self) -> int:
+        """Return a number for a new watcher."""
+
+    def changes(self, watch: int, prefix: str, after: int) -> concurrent.futures.Future[KeyChanges]:
+        """Return what will hold a watcher's next changes; asking tells that it has taken in those up to ``after``."""
+
+    def unwatch(self, watch: int) -> None: ...
+    def when_taken(self, key: str, version: int) -> concurrent.futures.Future[KeyReply]: ...
 
 
 class Engine(Protocol):
@@ -24,6 +53,9 @@ class Engine(Protocol):
 
     #: "native", "inline" or "ray"
     name: str
+
+    @property
+    def key_values(self) -> KeyValueStore: ...
 
     # tasks and objects
     def submit_task(

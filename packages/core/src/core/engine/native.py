@@ -21,6 +21,7 @@ from core.protocol.records import Bundle, PlacementGroupInfo
 from core.refs import ActorHandle, ActorToken, ObjectRef, ObjectRefGenerator
 from core.runtime import causes
 from core.runtime.interruption import may_interrupt
+from core.runtime.key_values import KeyValueClient
 from core.runtime.objects import PENDING, Entry
 from core.runtime.runtime import Runtime
 from core.specs import RESOURCE_UNIT, Resources
@@ -58,6 +59,7 @@ class NativeEngine:
         self.adopt_ref = runtime.exchange.adopt_ref
         self.drop_generator = runtime.streams.drop
         self.future = runtime.values.future
+        self.key_values = KeyValueClient(runtime)
         if hasattr(os, "register_at_fork"):
             me = weakref.ref(self)
             os.register_at_fork(after_in_child=lambda: _forked(me))

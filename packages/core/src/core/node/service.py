@@ -21,6 +21,7 @@ from core.node.config import SOCKET_NAME, NodeConfig
 from core.node.connections import Connection, Server
 from core.node.inquiries import Inquiries, Report
 from core.node.jobs import Job, new_job
+from core.node.key_values import KeyValueService
 from core.node.loop import Loop
 from core.node.memory import MemoryMonitor
 from core.node.objects import ObjectService
@@ -78,6 +79,7 @@ class NodeService:
             Path(config.session_dir), config.object_store_bytes, self._server.send, self.loop.post
         )
         self._inquiries = Inquiries(self._server)
+        self._key_values = KeyValueService(self._server.send)
         self._memory = MemoryMonitor(self._killable, self._end)
         self._next_tick = 0.0
         self._handlers = self._message_handlers()
@@ -231,6 +233,7 @@ class NodeService:
             connection.send(from_node.ProcessDied(address, cause))
         self._waits.go_on(address)
         self._inquiries.process_gone(address)
+        self._key_values.process_gone(address)
         self.objects.process_gone(address)
         self._schedule(sc.ProcessGone(address))
         self._act(ac.ProcessGone(address, cause))
@@ -252,8 +255,7 @@ class NodeService:
         logger.error(text)
         for job in self.jobs.values():
             self._server.send(job.address, from_node.Notice("error", text))
-        self._server.flush()
-        self.loop.stop()
+        self.loop.stop()  # what is queued is sent after it
 
     def _printed(self, process: WorkerProcess, stream: int, lines: list[str]) -> None:
         job = self.jobs[process.job_id]
@@ -308,6 +310,7 @@ class NodeService:
             to_node.ListNamedActors: self._list_named_actors,
             to_node.KillWorker: self._kill_worker,
             **dict.fromkeys(_STORE_MESSAGES, self._store),
+            **self._key_values.handlers,
             to_node.CreatePlacementGroup: self._create_group,
             to_node.RemovePlacementGroup: lambda c, m: self._schedule(sc.GroupRemoved(m.placement_group_id)),
             to_node.GetPlacementGroup: self._get_group,

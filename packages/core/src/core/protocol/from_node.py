@@ -9,6 +9,7 @@ from core.protocol.records import (
     ActorSpec,
     DeathCause,
     Json,
+    KeyChange,
     LogLine,
     PlacementGroupInfo,
 )
@@ -159,6 +160,32 @@ class PlacementGroupUpdate(_Msg):
     info: PlacementGroupInfo
 
 
+class KeyReply(_Msg):
+    """The key's version now; 0 if there is no such key.
+
+    ``error`` is "", "conflict" (another version than expected) or "refused"; ``reason`` explains.
+    """
+
+    request: int
+    version: int = 0
+    value: bytes | None = None
+    error: str = ""
+    reason: str = ""
+
+
+class KeyNames(_Msg):
+    request: int
+    keys: list[str]
+
+
+class KeyChanges(_Msg):
+    """``forgotten``: deletions since the version that the watcher named are not all known any more."""
+
+    request: int
+    changes: list[KeyChange]
+    forgotten: bool = False
+
+
 class QueryReply(_Msg):
     request: int
     result: list[Json]
@@ -220,6 +247,9 @@ FromNode = (
     | Trim
     | PlacementGroupReply
     | PlacementGroupUpdate
+    | KeyReply
+    | KeyNames
+    | KeyChanges
     | QueryReply
     | StallReply
     | Inquiry

@@ -98,6 +98,15 @@ class PlacementGroupInfo(Struct, array_like=True):
     detached: bool = False
 
 
+class KeyChange(Struct, array_like=True, frozen=True):
+    """A key of the control store as its last change left it."""
+
+    key: str
+    #: None: it was deleted
+    value: bytes | None
+    version: int
+
+
 class TaskRow(Struct, array_like=True):
     """One attempt at a task or call, as its submitter knows it; the fields are Ray's."""
 

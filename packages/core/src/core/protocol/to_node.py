@@ -233,6 +233,61 @@ class GetPlacementGroup(_Msg):
     name: str = ""
 
 
+class KeyGet(_Msg):
+    """The value of a key of the control store. Answered by ``KeyReply``."""
+
+    request: int
+    key: str
+
+
+class KeyPut(_Msg):
+    """Keep a value under a key, if its version is ``expected`` (0: there is none; None: any). See ``KeyReply``."""
+
+    request: int
+    key: str
+    value: bytes
+    expected: int | None = None
+
+
+class KeyDelete(_Msg):
+    """Forget a key, if its version is ``expected`` (None: any). Answered by ``KeyReply``."""
+
+    request: int
+    key: str
+    expected: int | None = None
+
+
+class KeyList(_Msg):
+    """The keys with a prefix. Answered by ``KeyNames``."""
+
+    request: int
+    prefix: str
+
+
+class KeyWatch(_Msg):
+    """Watcher ``watch`` of the sender has taken in all changes up to ``after`` (0: none, -1: all so far).
+
+    Answered by ``KeyChanges`` as soon as there are later ones. The next ``KeyWatch`` of that number asks for more.
+    """
+
+    request: int
+    watch: int
+    prefix: str
+    after: int
+
+
+class KeyUnwatch(_Msg):
+    watch: int
+
+
+class KeyTaken(_Msg):
+    """Answered by ``KeyReply`` once all watchers of a key have taken in its change of that version."""
+
+    request: int
+    key: str
+    version: int
+
+
 class Query(_Msg):
     """Ask for state, for people and for the API.
 
@@ -300,6 +355,13 @@ ToNode = (
     | CreatePlacementGroup
     | RemovePlacementGroup
     | GetPlacementGroup
+    | KeyGet
+    | KeyPut
+    | KeyDelete
+    | KeyList
+    | KeyWatch
+    | KeyUnwatch
+    | KeyTaken
     | Query
     | Report
     | Stall

@@ -193,13 +193,13 @@ class Runtime:
             raise remote_errors.unpack_error(self.failure)
         return waiter.reply
 
-    def open_request(self, make: Callable[[int], Any]) -> tuple[int, ReplyWaiter]:
-        """Send ``make(number)`` to the node; return the number and what its reply will complete (without the lock).
+    def open_request(self, make: Callable[[int], Any], waiter: ReplyWaiter | None = None) -> tuple[int, ReplyWaiter]:
+        """Send ``make(number)`` to the node; return the number and what its reply will complete.
 
         Raises:
             LocalRayletDiedError: the node is gone.
         """
-        waiter = ReplyWaiter()
+        waiter = waiter or ReplyWaiter()
         with self.lock:
             if self.failure is not None:
                 raise remote_errors.unpack_error(self.failure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from core.runtime.objects import FAILED, Entry
@@ -65,3 +66,25 @@ class WaitWaiter(EventWaiter):
             self.remaining -= 1
             if self.remaining <= 0 and not self.done:
                 self._reactor.complete(self)
+
+
+class FutureWaiter(ReplyWaiter):
+    """Nobody waits, but something is to be called when the reply is there or will not come (without the lock)."""
+
+    __slots__ = ("_deliver", "_done", "_reactor")
+
+    def __init__(self, reactor: Reactor, deliver: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._deliver = deliver
+        super().__init__()
+
+    @property
+    def done(self) -> bool:
+        """Whether it was completed."""
+        return self._done
+
+    @done.setter
+    def done(self, value: bool) -> None:
+        self._done = value
+        if value:
+            self._reactor.after.append(self._deliver)

@@ -16,7 +16,7 @@ from core.util.placement_group import (
 )
 
 if TYPE_CHECKING:
-    from core.util import joblib, metrics, multiprocessing, queue, scheduling_strategies, state
+    from core.util import joblib, kv, metrics, multiprocessing, queue, scheduling_strategies, state
     from core.util.actor_pool import ActorPool
     from core.util.actors import list_named_actors
     from core.util.check_serialize import inspect_serializability
@@ -39,6 +39,7 @@ __all__ = [
     "get_placement_group",
     "inspect_serializability",
     "joblib",
+    "kv",
     "list_named_actors",
     "log_once",
     "map_unordered",
@@ -53,7 +54,7 @@ __all__ = [
     "state",
 ]
 
-_SUBMODULES = frozenset({"joblib", "metrics", "multiprocessing", "queue", "scheduling_strategies", "state"})
+_SUBMODULES = frozenset({"joblib", "kv", "metrics", "multiprocessing", "queue", "scheduling_strategies", "state"})
 
 #: name -> module that defines it
 _HOMES = {

@@ -25,6 +25,7 @@ from core.engine.inline.calls import (
 )
 from core.engine.inline.generators import InlineStream
 from core.engine.inline.groups import Accounts, PlacementGroups
+from core.engine.inline.key_values import InlineKeyValues
 from core.engine.inline.objects import ObjectTable, Outcome, StoredError, resolve, value_of
 from core.engine.inline.session import InlineSession
 from core.exceptions import (
@@ -56,6 +57,7 @@ class InlineEngine:
         self._accounts = Accounts(self._session.total_resources())
         self._groups = PlacementGroups(self._objects, self._accounts)
         self._actors = ActorRegistry(self._session.namespace)
+        self.key_values = InlineKeyValues()
         self._streams: dict[bytes, InlineStream] = {}
         #: generators nobody holds any more; closed at the next step, because a finaliser must not run user code
         self._dropped_streams: deque[bytes] = deque()
@@ -344,6 +346,7 @@ class InlineEngine:
     def shutdown(self) -> None:
         for actor in list(self._actors.by_id.values()):
             self._end_actor(actor, "the session was shut down")
+        self.key_values.close()
         self._session.close()
 
     # what the methods above share -------------------------------------------------------------------------------------
