@@ -54,6 +54,8 @@ class ApplicationSpec(msgspec.Struct, frozen=True):
     docs_path: str | None = None
     #: the application's part of the config file it came from, for ``serve config`` and diffs
     declared: dict[str, Any] | None = None
+    #: when, in seconds since the epoch
+    deployed_at: float = 0.0
 
 
 class HandleMarker(msgspec.Struct, frozen=True):
@@ -103,6 +105,20 @@ class Split(msgspec.Struct, frozen=True):
     header: tuple[str, str] | None = None
     #: requests are copied here and the answers thrown away
     shadow: bool = False
+    #: versions of this revision's deployments that the revisions do not share, by name: calls between its deployments
+    #: stay within the revision
+    versions: dict[str, str] = {}
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """Which requests go to the second of two revisions."""
+
+    #: share of the requests that no rule decides, 0 to 1
+    weight: float = 0.0
+    #: header name (lower case) and value that lead there whatever the weight
+    header: tuple[str, str] | None = None
+    #: all requests are copied there and the answers thrown away
+    shadow: bool = False
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -125,6 +141,10 @@ class Targets(msgspec.Struct, frozen=True):
     replicas: dict[str, tuple[ReplicaInfo, ...]]
     #: options that routers need (``max_queued_requests``, ``max_ongoing_requests``, ...), by ``str(DeploymentID)``
     configs: dict[str, dict[str, Any]]
+    #: the revisions of those applications that have several, by name, for handles
+    splits: dict[str, tuple[Split, ...]] = {}
+    #: the deployment that requests to an application go to, by its name; those without a route too
+    ingresses: dict[str, str] = {}
 
 
 class RequestMeta(msgspec.Struct):
@@ -139,6 +159,10 @@ class RequestMeta(msgspec.Struct):
     #: seconds since the epoch after which nobody waits for the answer any more
     deadline: float | None = None
     stream: bool = False
+    #: revision of the application that answers, where there are several; 0 for whichever
+    revision: int = 0
+    #: whether the only argument is a gRPC call (`serve.grpc_calls`)
+    grpc: bool = False
 
 
 class Full(msgspec.Struct, frozen=True):

@@ -2,48 +2,85 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import inspect
 import io
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import msgspec
 
-from serve.api.deployment import Application
+from serve.api.deployment import Application, Deployment
 from serve.asgi.marks import is_asgi
 from serve.specs import ApplicationSpec, DeploymentID, DeploymentSpec, HandleMarker
 
 
-def build(app: object, name: str, route_prefix: str | None, **declared: Any) -> ApplicationSpec:
+def build(
+    app: object, name: str, route_prefix: str | None, *, settings: Settings | None = None, **declared: Any
+) -> ApplicationSpec:
     """Return the records of an application and everything bound into it.
 
     Args:
         app: the ingress, bound.
         name: of the application.
         route_prefix: where it is served; None for handles alone.
+        settings: what a config file says of its deployments.
         **declared: other fields of `ApplicationSpec`.
 
     Raises:
         TypeError: something that is no application, or arguments that cannot be pickled, named by deployment.
-        ValueError: the prefix is not one.
+        ValueError: the prefix is not one, or there are options for a deployment that the application does not have.
     """
     if not isinstance(app, Application):
         hint = "; call .bind() on the deployment first" if hasattr(app, "bind") else ""
         raise TypeError(f"expected an application, as MyDeployment.bind() makes it, not {app!r}{hint}")
     if route_prefix is not None and not route_prefix.startswith("/"):
         raise ValueError(f"route_prefix must begin with '/', not {route_prefix!r}")
-    builder = _Builder(name)
+    builder = _Builder(name, settings or Settings())
     ingress = builder.add(app)
+    builder.refuse_unused_options()
     return ApplicationSpec(name, ingress.name, tuple(builder.specs), route_prefix, **declared)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What a config file says of an application's deployments."""
+
+    #: options that take precedence over those in the code, by name of the deployment
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: options of deployments that have none of that name
+    defaults: dict[str, Any] = field(default_factory=dict)
+    #: environment of all replicas; what a deployment says itself takes precedence
+    runtime_env: dict[str, Any] = field(default_factory=dict)
+
+    def apply(self, deployment: Deployment[Any], name: str) -> Deployment[Any]:
+        """Return a deployment with these options.
+
+        Raises:
+            ValueError: together with those in the code they make no sense.
+        """
+        given = deployment.given_options
+        options = {key: value for key, value in self.defaults.items() if key not in given}
+        options |= self.options.get(name, {})
+        if self.runtime_env:
+            actor: Any = options.get("ray_actor_options", given.get("ray_actor_options")) or {}
+            actor = actor if isinstance(actor, dict) else actor.model_dump(exclude_unset=True)
+            own = actor.get("runtime_env") or {}
+            variables = {**self.runtime_env.get("env_vars", {}), **own.get("env_vars", {})}
+            environment = {**self.runtime_env, **own, **({"env_vars": variables} if variables else {})}
+            options["ray_actor_options"] = {**actor, "runtime_env": environment}
+        return deployment.options(**options) if options else deployment
+
+
 class _Builder:
-    def __init__(self, app_name: str) -> None:
+    def __init__(self, app_name: str, settings: Settings) -> None:
         self._app_name = app_name
+        self._settings = settings
         self._ids: dict[int, DeploymentID] = {}
         self._names: set[str] = set()
         #: keeps the applications alive whose identities are keys above
@@ -61,7 +98,7 @@ class _Builder:
         target = app.deployment.func_or_class
         uses: list[str] = []
         blob = self._pickle(app, uses)
-        config = app.deployment.config
+        config = self._settings.apply(app.deployment, deployment_id.name).config
         version = hashlib.sha256(blob + _source(target) + msgspec.json.encode(config.restart_part())).hexdigest()[:16]
         self.specs.append(
             DeploymentSpec(
@@ -74,6 +111,19 @@ class _Builder:
             )
         )
         return deployment_id
+
+    def refuse_unused_options(self) -> None:
+        """Refuse options for deployments that there are none of.
+
+        Raises:
+            ValueError: there are such options.
+        """
+        names = sorted(self._names)
+        for name in self._settings.options:
+            if name not in self._names:
+                close = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(names)}"
+                raise ValueError(f"application {self._app_name!r} has no deployment {name!r}; {hint}")
 
     def _unused(self, name: str) -> str:
         unused, number = name, 0
