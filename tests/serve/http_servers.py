@@ -14,6 +14,7 @@ import uvloop
 from serve.handle.router import Router
 from serve.http.limits import RequestLimits
 from serve.http.server import HTTPServer, bind, bind_unix
+from serve.metrics.observer import Observer
 from serve.proxy.protocol import RelayProtocol
 from serve.proxy.relay import Relay
 from serve.specs import DeploymentID, ReplicaInfo, Route, Split, Targets
@@ -22,16 +23,6 @@ from serve.specs import DeploymentID, ReplicaInfo, Route, Split, Targets
 uvloop.new_event_loop().close()
 
 D = DeploymentID("echo")
-
-
-class Log:
-    """Remembers what was answered."""
-
-    def __init__(self) -> None:
-        self.statuses: list[int] = []
-
-    def answered(self, scope: Any, route: Any, request_id: str, status: int, seconds: float) -> None:
-        self.statuses.append(status)
 
 
 def targets(*sockets: str, version: int = 1, **config: Any) -> Targets:
@@ -86,7 +77,7 @@ def relayed(app: Any, limits: RequestLimits, directory: Path) -> Iterator[int]:
         replica = HTTPServer(app, limits=RequestLimits(), server_header=False)
         run_replica(replica.start([bind_unix(path)]))
         router = Router()
-        relay = Relay(router, Log())
+        relay = Relay(router, Observer())
         router.update(targets(path))
         relay.update(targets(path))
         sock = bind("127.0.0.1", 0, shared=False)

@@ -12,7 +12,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -79,6 +79,20 @@ class Registry:
                 buckets = series.buckets[labels] = _Buckets([0] * (len(series.boundaries) + 1))
             buckets.counts[bisect.bisect_left(series.boundaries, value)] += 1
             buckets.total += value
+
+    def collect(self) -> list[Series]:
+        """Return copies of all series, sorted by name, for whoever sends them on."""
+        with self._lock:
+            return [
+                replace(
+                    series,
+                    values=dict(series.values),
+                    buckets={
+                        labels: _Buckets(list(each.counts), each.total) for labels, each in series.buckets.items()
+                    },
+                )
+                for _, series in sorted(self._series.items())
+            ]
 
     def expose(self) -> str:
         """Return all metrics in the Prometheus text format, sorted by name."""

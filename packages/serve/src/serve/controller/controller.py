@@ -18,14 +18,16 @@ from typing import Any
 import msgspec
 
 import core
-from core.exceptions import RayError
+from core.exceptions import RayError, RayTaskError
 from serve.config import HTTPOptions
 from serve.controller import replicas as hands
+from serve.controller.collector import DEATHS, HEALTH_CHECK_FAILURES, START_FAILURES, STARTS, Collector, Source
 from serve.controller.ingress import Ingress
 from serve.controller.replicas import RunningReplica, StartError
+from serve.controller.standing import standing
 from serve.handle import local_router
 from serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
-from serve.specs import ApplicationSpec, DeploymentID, Route, Split, Targets
+from serve.specs import ApplicationSpec, DeploymentID, ReplicaState, Route, Split, Targets
 from serve.state.application import Application, ApplicationStatus
 from serve.state.deployment import Deployment, Reconfigure, Start, Stop
 
@@ -55,6 +57,8 @@ class Controller:
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
         self._reconciling = asyncio.get_running_loop().create_task(self._run())
+        #: knows what all processes count
+        self.collector = Collector(self._sources, lambda: standing(self._apps.values()))
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
@@ -160,7 +164,7 @@ class Controller:
             raise ValueError(f"the replicas of {app}#{deployment} follow its autoscaling_config; deploy it without one")
         if num_replicas < 0:
             raise ValueError(f"a deployment has 0 replicas or more, not {num_replicas}")
-        machine.aim(machine.spec, num_replicas)
+        machine.resize(num_replicas)
         self._changed.set()
 
     async def wait_for(self, name: str, revision: int) -> None:
@@ -204,6 +208,7 @@ class Controller:
         """Delete everything and end."""
         await asyncio.gather(*(self.delete(name) for name in list(self._apps)))
         self._reconciling.cancel()
+        self.collector.close()
         await self._ingress.close()
         for task in list(self._tasks):
             task.cancel()
@@ -212,6 +217,7 @@ class Controller:
     async def abandon(self) -> None:
         """End without a session to talk to: it was shut down first."""
         self._reconciling.cancel()
+        self.collector.close()
         for task in list(self._tasks):
             task.cancel()
 
@@ -284,6 +290,10 @@ class Controller:
         app = self._apps.get(deployment_id.app)
         return app.deployments.get(deployment_id.name) if app is not None else None
 
+    def _owner(self, replica_id: str) -> Deployment | None:
+        """Return the machine of a replica's deployment, which a second revision has its own of."""
+        return next((m for app in self._apps.values() if (m := app.machine_of(replica_id)) is not None), None)
+
     # -- replicas -----------------------------------------------------------------------------------------------------
 
     def _start(self, app: Application, action: Start) -> None:
@@ -303,17 +313,19 @@ class Controller:
         except StartError as error:
             hands.kill(replica)
             self._replicas.pop(replica_id, None)
-            machine = self._machine(deployment_id)
+            self.collector.count(START_FAILURES, deployment_id)
+            machine = self._owner(replica_id)
             if machine is not None:
                 machine.start_failed(replica_id, time.monotonic(), str(error))
             logger.warning("replica %s did not start: %s", replica_id, error)
             self._changed.set()
             return
+        self.collector.count(STARTS, deployment_id)
         if replica.direct and self._ingress.proxied:  # the proxies came meanwhile
             await self._leave_clients(replica)
         if self._targets.version:
             await self._tell(replica, msgspec.msgpack.encode(self._targets))
-        machine = self._machine(deployment_id)
+        machine = self._owner(replica_id)
         if machine is not None:
             machine.started(replica_id)
         self._changed.set()
@@ -323,37 +335,45 @@ class Controller:
         finally:
             checking.cancel()
         self._replicas.pop(replica_id, None)
-        machine = self._machine(deployment_id)
+        machine = self._owner(replica_id)
         if machine is not None:
+            if replica_id in machine.replicas and machine.replicas[replica_id].state is not ReplicaState.STOPPING:
+                self.collector.count(DEATHS, deployment_id)
             machine.died(replica_id, time.monotonic(), reason)
         self._changed.set()
 
     async def _check(self, replica_id: str, replica: RunningReplica) -> None:
         """Ask for a replica's health, again and again."""
         while True:
-            machine = self._machine(replica.spec.id)
+            machine = self._owner(replica_id)
             config = machine.spec.config if machine is not None and machine.spec is not None else replica.spec.config
             await asyncio.sleep(float(config["health_check_period_s"]))
-            problem = await hands.check(replica, float(config["health_check_timeout_s"]))
-            machine = self._machine(replica.spec.id)
+            problem, responds = await hands.check(replica, float(config["health_check_timeout_s"]))
+            machine = self._owner(replica_id)
+            if problem:
+                self.collector.count(HEALTH_CHECK_FAILURES, replica.spec.id)
             if machine is not None:
-                machine.checked(replica_id, healthy=not problem, reason=problem)
+                machine.checked(replica_id, time.monotonic(), problem, responds=responds)
                 self._changed.set()
 
     async def _reconfigure(self, action: Reconfigure) -> None:
         replica = self._replicas.get(action.replica_id)
         if replica is None or replica.info is None:
             return
+        refusal = ""
         try:
             await replica.actor.reconfigure.remote(action.config)
+        except RayTaskError as error:
+            refusal = f"reconfigure() failed: {error}"
         except RayError as error:
-            machine = self._machine(replica.spec.id)
-            if machine is not None:
-                machine.message = f"reconfigure() failed: {error}"
+            logger.info("replica %s died while it was reconfigured: %s", action.replica_id, error)
         replica.spec = msgspec.structs.replace(replica.spec, config=action.config)
         replica.info = msgspec.structs.replace(
             replica.info, max_ongoing_requests=int(action.config["max_ongoing_requests"])
         )
+        machine = self._owner(action.replica_id)
+        if machine is not None:
+            machine.reconfigured(action.replica_id, refusal)
         self._changed.set()
 
     async def _stop(self, action: Stop) -> None:
@@ -361,14 +381,24 @@ class Controller:
         if replica is None:
             return
         if action.graceful and replica.info is not None:
-            await hands.stop(replica, float(replica.spec.config["graceful_shutdown_timeout_s"]))
+            last = await hands.stop(replica, float(replica.spec.config["graceful_shutdown_timeout_s"]))
+            self.collector.took(action.replica_id, last)
         else:
             hands.kill(replica)
         self._replicas.pop(action.replica_id, None)
-        machine = self._machine(replica.spec.id)
+        machine = self._owner(action.replica_id)
         if machine is not None:
             machine.stopped(action.replica_id)
         self._changed.set()
+
+    def _sources(self) -> list[Source]:
+        """Return the processes that count requests."""
+        replicas = [
+            Source(replica_id, replica.spec.id, replica.actor)
+            for replica_id, replica in self._replicas.items()
+            if replica.info is not None
+        ]
+        return [*replicas, *(Source(name, None, proxy) for name, proxy in self._ingress.proxies.items())]
 
     # -- what others know ---------------------------------------------------------------------------------------------
 

@@ -120,6 +120,11 @@ class Ingress:
         await asyncio.gather(*answers, return_exceptions=True)
 
     @property
+    def proxies(self) -> dict[str, Any]:
+        """The proxies' actors by name."""
+        return {f"proxy-{number}": proxy for number, proxy in enumerate(self._proxies)}
+
+    @property
     def states(self) -> dict[str, str]:
         """The proxies' states by name."""
         return {f"proxy-{number}": "HEALTHY" for number, _ in enumerate(self._proxies)}

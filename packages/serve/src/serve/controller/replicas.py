@@ -101,26 +101,28 @@ async def end_of(replica: RunningReplica) -> str:
     return ""
 
 
-async def check(replica: RunningReplica, timeout_s: float) -> str:
-    """Ask for a replica's health and the models it holds; returns what is wrong, or nothing."""
+async def check(replica: RunningReplica, timeout_s: float) -> tuple[str, bool]:
+    """Ask for a replica's health and the models it holds; returns what is wrong, or nothing, and whether it answered."""
     try:
         stats: Stats = await asyncio.wait_for(replica.actor.check_health.remote().as_future(), timeout_s)
     except TimeoutError:
-        return f"check_health() did not return within {timeout_s:g} s"
+        return f"check_health() did not return within {timeout_s:g} s", False
     except RayTaskError as error:
-        return f"check_health() raised: {error}"
+        return f"check_health() raised: {error}", True
     except RayError as error:
-        return str(error)
+        return str(error), False
     if replica.info is not None:
         replica.info = msgspec.structs.replace(replica.info, model_ids=stats.model_ids)
-    return ""
+    return "", True
 
 
-async def stop(replica: RunningReplica, grace_s: float) -> None:
-    """Let a replica finish what it has, for so many seconds, and end it."""
+async def stop(replica: RunningReplica, grace_s: float) -> bytes | None:
+    """Let a replica finish what it has, for so many seconds, and end it; returns its last report."""
+    last: bytes | None = None
     with contextlib.suppress(RayError, TimeoutError):
-        await asyncio.wait_for(replica.actor.stop.remote(grace_s).as_future(), grace_s + KILL_AFTER_S)
+        last = await asyncio.wait_for(replica.actor.stop.remote(grace_s).as_future(), grace_s + KILL_AFTER_S)
     kill(replica)
+    return last
 
 
 def kill(replica: RunningReplica) -> None:

@@ -11,6 +11,10 @@ from serve.config import HTTPOptions
 from serve.handle import local_router
 from serve.http.listener import receive
 from serve.http.server import public_server
+from serve.metrics import requests
+from serve.metrics.observer import Observer
+from serve.metrics.process import report
+from serve.metrics.report import Family
 from serve.proxy.protocol import RelayProtocol
 from serve.proxy.relay import Relay
 from serve.specs import Targets
@@ -29,8 +33,9 @@ class Proxy:
 
     def __init__(self, listener: str, options: HTTPOptions) -> None:
         self._listener = listener
-        self._relay = Relay(local_router.router(), request_timeout_s=options.request_timeout_s)
-        self._server = public_server(self._relay, options, RelayProtocol)
+        self._observer = Observer()
+        self._relay = Relay(local_router.router(), self._observer, options.request_timeout_s)
+        self._server = public_server(self._relay, options, RelayProtocol, self._observer)
 
     async def start(self, targets: bytes) -> None:
         """Begin to accept."""
@@ -47,10 +52,19 @@ class Proxy:
         local_router.update(published)
         self._relay.update(published)
 
-    async def stop(self, grace_s: float) -> None:
-        """Finish what is in progress, for so many seconds at most."""
+    def report(self) -> bytes:
+        """Return what this proxy has counted (`serve.metrics.report.Report`), for the collector."""
+        ongoing = self._server.requests_in_progress
+        clients = Family("gauge", "serve_num_ongoing_http_requests", "HTTP requests that proxies are relaying.")
+        clients.values[()] = ongoing
+        families = [clients, *requests.of_clients(self._observer.requests, self._observer.refusals)]
+        return msgspec.msgpack.encode(report(ongoing=ongoing, queued=local_router.router().queued(), families=families))
+
+    async def stop(self, grace_s: float) -> bytes:
+        """Finish what is in progress, for so many seconds at most, and report a last time."""
         self._server.stop_accepting()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._server.drained(), min(grace_s, IDLE_S))
         await self._server.close(grace_s)
         self._relay.pool.close()
+        return self.report()

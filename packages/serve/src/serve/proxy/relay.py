@@ -15,11 +15,12 @@ import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Protocol
+from typing import Any
 
 from serve.errors import BackPressureError, DeploymentUnavailableError
 from serve.handle.router import Router, Wish
 from serve.http.headers import CLIENT, FULL, OURS, ROOT_PATH
+from serve.metrics.observer import Observer
 from serve.proxy.upstream import Answer, Pool, Upstream, UpstreamError
 from serve.specs import ReplicaInfo, Route, Split, Targets
 from serve.state.routing import RoutingTable, choose_split, shadows
@@ -53,13 +54,6 @@ _REPLAYABLE = 64 * 1024
 _FULL_BACKOFF_S = 0.005
 #: attempts of one request on replicas that die under it
 _ATTEMPTS = 3
-
-
-class Observer(Protocol):
-    """Who wants to know of every request: metrics and the access log."""
-
-    def answered(self, scope: Scope, route: Route | None, request_id: str, status: int, seconds: float) -> None:
-        """Learn of an answer."""
 
 
 class ClientGone(Exception):  # noqa: N818 - an event
@@ -132,8 +126,14 @@ class Relay:
             request.status = 499
         finally:
             if self._observer is not None:
-                seconds = time.perf_counter() - began
-                self._observer.answered(scope, route, request.request_id, request.status, seconds)
+                self._tell(self._observer, request, route, time.perf_counter() - began)
+
+    def _tell(self, observer: Observer, request: _Request, route: Route | None, seconds: float) -> None:
+        scope, request_id, status, sent = request.scope, request.request_id, request.status, request.sent
+        if route is not None:
+            observer.answered(scope, route.app, route.prefix, request_id, status, sent, seconds)
+        elif status == 404:  # the proxy's own pages are no requests
+            observer.turned_away(scope, "", "", request_id, status, sent)
 
     async def _own(self, request: _Request) -> bool:
         """Answer what is asked of the proxy itself."""
@@ -246,6 +246,8 @@ class _Request:
         self.fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.request_id = self.fields.get("x-request-id") or uuid.uuid4().hex
         self.status = 0
+        #: bytes of the answer's body
+        self.sent = 0
         #: the client closed its connection
         self.gone = False
         self._upstream: Upstream | None = None
@@ -293,6 +295,7 @@ class _Request:
         """Answer in place of a replica."""
         fields = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *(headers or [])]
         self.status = status
+        self.sent = len(body)
         await self._send({"type": "http.response.start", "status": status, "headers": fields})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -413,6 +416,7 @@ class _Request:
         await self._send({"type": "http.response.start", "status": answer.status, "headers": fields})
         while True:
             body, more = upstream.take()
+            self.sent += len(body)
             if body or not more:
                 await self._send({"type": "http.response.body", "body": body, "more_body": more})
             if not more:

@@ -101,6 +101,7 @@ class Replica:
     async def start(self) -> Ready:
         """Make the user's instance and begin to serve; whatever its constructor raises goes to the controller."""
         await self._code.make()
+        await self._code.check_health()  # a version that is never well is no better than one that cannot start
         if self._serve_http:
             app = application(self._code)
             directory = Path(_session_directory())
@@ -115,9 +116,7 @@ class Replica:
 
     async def _accept_directly(self, app: Callable[..., Any], direct: Direct) -> None:
         observer = self._numbers.direct
-        gated = GatedApp(
-            app, self._gate, self._spec.id.app, root_path=direct.route, direct=True, observer=observer
-        )
+        gated = GatedApp(app, self._gate, self._spec.id.app, root_path=direct.route, direct=True, observer=observer)
         self._public = public_server(gated, direct.options, ReplicaProtocol, observer)
         self._servers.append(self._public)
         await self._public.start([await asyncio.to_thread(receive, direct.listener)])

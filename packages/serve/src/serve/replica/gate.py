@@ -16,6 +16,7 @@ from typing import Any
 from serve.context import RequestContext, new_request_id, reset_request_context, set_request_context
 from serve.errors import BackPressureError
 from serve.http.headers import CLIENT, FULL, OURS, ROOT_PATH
+from serve.metrics.observer import Observer
 
 _MODEL = b"serve_multiplexed_model_id"
 
@@ -107,7 +108,7 @@ class GatedApp:
         app_name: name of the application.
         root_path: prefix of the route, for requests that come directly.
         direct: whether requests come from clients themselves, not through a proxy.
-        observe: called with method, status and seconds of each request.
+        observer: is told of each request; None for nobody.
     """
 
     def __init__(
@@ -118,14 +119,14 @@ class GatedApp:
         *,
         root_path: str = "",
         direct: bool = False,
-        observe: Callable[[Any, int, float], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._app = app
         self._gate = gate
         self._app_name = app_name
         self._root_path = root_path
         self._direct = direct
-        self._observe = observe
+        self._observer = observer
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, or run the lifespan (ASGI)."""
@@ -152,7 +153,7 @@ class GatedApp:
             return
         if self._root_path:
             if path != self._root_path and not path.startswith(self._root_path + "/"):
-                await _refuse(scope, send, 404, f"no application is served at {path!r}\n".encode(), [])
+                await self._turn_away(scope, send, 404, f"no application is served at {path!r}\n", [])
                 return
             scope["root_path"] = self._root_path
         gate = self._gate
@@ -161,7 +162,7 @@ class GatedApp:
                 await gate.wait()
             except BackPressureError as error:
                 retry_after = str(math.ceil(error.retry_after_s)).encode()
-                await _refuse(scope, send, gate.status_code, f"{error}\n".encode(), [(b"retry-after", retry_after)])
+                await self._turn_away(scope, send, gate.status_code, f"{error}\n", [(b"retry-after", retry_after)])
                 return
         else:
             gate.enter()
@@ -169,6 +170,15 @@ class GatedApp:
             await self._run(scope, receive, send)
         finally:
             gate.leave()
+
+    async def _turn_away(
+        self, scope: Any, send: Any, status: int, text: str, fields: list[tuple[bytes, bytes]]
+    ) -> None:
+        body = text.encode()
+        if self._observer is not None:
+            app, route = ("", "") if status == 404 else (self._app_name, self._root_path or "/")
+            self._observer.turned_away(scope, app, route, "", status, len(body))
+        await _refuse(scope, send, status, body, fields)
 
     async def _run(self, scope: Any, receive: Any, send: Any) -> None:
         began = time.perf_counter()
@@ -180,21 +190,44 @@ class GatedApp:
                 context.multiplexed_model_id = value.decode("latin-1")
         request_id = context.request_id = context.request_id or new_request_id()
         status = 500
+        sent = 0
+        error: Exception | None = None
 
         async def answered(message: Any) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
+            nonlocal status, sent
+            kind = message["type"]
+            if kind == "http.response.body":
+                sent += len(message.get("body", b""))
+            elif kind == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode("latin-1"))]
+            elif kind == "websocket.accept":
+                status = 101
             await send(message)
 
         token = set_request_context(context)
         try:
             await self._app(scope, receive, answered)
+        except asyncio.CancelledError:
+            status = 499  # the client is gone; nginx's figure for it
+            raise
+        except Exception as raised:
+            error = raised
+            raise
         finally:
+            if self._observer is not None:
+                seconds = time.perf_counter() - began
+                self._observer.answered(
+                    scope, self._app_name, _pattern(scope), request_id, status, sent, seconds, error
+                )
             reset_request_context(token)
-            if self._observe is not None:
-                self._observe(scope, status, time.perf_counter() - began)
+
+
+def _pattern(scope: Any) -> str:
+    """Return the pattern of the path that the user's application matched, or else its prefix: no path of a client's."""
+    prefix: str = scope.get("root_path", "")
+    pattern: str | None = getattr(scope.get("route"), "path_format", None)  # FastAPI's
+    return prefix + pattern if pattern is not None else prefix or "/"
 
 
 def _from_proxy(scope: Any) -> Any:

@@ -1,0 +1,234 @@
+"""Asks replicas and proxies what they have counted, once a second, and sums it up.
+
+Autoscaling, ``/metrics`` and the status page read what it knows; nobody waits for a process that does not answer: its
+last report stands until it answers again or is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from core.exceptions import RayError
+from serve.handle import local_router
+from serve.metrics.history import Counted, History, Point
+from serve.metrics.process import report as own_report
+from serve.metrics.report import Failure, Family, Labels, Report
+from serve.metrics.requests import LATENCIES_MS
+from serve.metrics.totals import Totals
+from serve.specs import DeploymentID
+
+logger = logging.getLogger("serve")
+
+#: seconds between two looks
+PERIOD_S = 1.0
+#: exceptions of requests that are remembered for each deployment
+FAILURES = 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A process that is asked."""
+
+    #: id of a replica, name of a proxy
+    name: str
+    #: of a replica; None for a proxy
+    deployment: DeploymentID | None
+    #: has a method ``report``
+    actor: Any
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much a deployment has to do."""
+
+    #: requests that replicas are working on
+    ongoing: int
+    #: requests that wait in line, in proxies, handles and replicas
+    queued: int
+    #: requests being worked on, by replica
+    replicas: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All requests there are."""
+        return self.ongoing + self.queued
+
+
+class Collector:
+    """See the module's docstring. All methods run on the controller's event loop.
+
+    Args:
+        sources: returns the processes there are now.
+        state: returns what the controller itself has to show, as families.
+    """
+
+    def __init__(self, sources: Callable[[], Iterable[Source]], state: Callable[[], Iterable[Family]]) -> None:
+        self._sources = sources
+        self._state = state
+        self._totals = Totals()
+        self._history = History(LATENCIES_MS)
+        self._reports: dict[str, Report] = {}
+        self._known: dict[str, Source] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._failures: dict[str, deque[tuple[str, Failure]]] = {}
+        self._counted: dict[tuple[str, Labels], float] = {}
+        self._ticked = time.monotonic()
+        self._running = asyncio.get_running_loop().create_task(self._run())
+
+    # -- what others read ---------------------------------------------------------------------------------------------
+
+    def load(self, deployment: DeploymentID) -> Load:
+        """Return how much a deployment has to do, as of about a second ago."""
+        key = str(deployment)
+        replicas = {
+            name: report.ongoing
+            for name, report in self._reports.items()
+            if name in self._known and self._known[name].deployment == deployment
+        }
+        queued = local_router.router().queued().get(key, 0)
+        queued += sum(report.queued.get(key, 0) for report in self._reports.values())
+        return Load(sum(replicas.values()), queued, replicas)
+
+    def families(self) -> list[Family]:
+        """Return all numbers of all processes."""
+        now = time.monotonic()
+        self._totals.report("controller", own_report(ongoing=0, queued={}, families=self._own()), now)
+        return self._totals.families(now)
+
+    def points(self, thing: str) -> list[Point]:
+        """Return the last minutes of a deployment (``app#name``) or of all clients' requests (``app``)."""
+        return list(self._history.points.get(thing, ()))
+
+    def failures(self, deployment: DeploymentID) -> list[tuple[str, Failure]]:
+        """Return what requests of a deployment last ended with, and in which replica, oldest first."""
+        return list(self._failures.get(str(deployment), ()))
+
+    # -- what the controller tells ------------------------------------------------------------------------------------
+
+    def count(self, name: str, deployment: DeploymentID) -> None:
+        """Count an event of a deployment, such as the start of a replica."""
+        labels: Labels = (("application", deployment.app), ("deployment", deployment.name))
+        self._counted[name, labels] = self._counted.get((name, labels), 0) + 1
+
+    def took(self, source: str, report: bytes | None) -> None:
+        """Take over a report: the last one of a process that stops."""
+        if report is None or source not in self._known:
+            return
+        decoded = msgspec.msgpack.decode(report, type=Report)
+        self._reports[source] = decoded
+        self._totals.report(source, decoded, time.monotonic())
+        deployment = self._known[source].deployment
+        self._history.saw(source, _counted(decoded))
+        if deployment is not None and decoded.failures:
+            kept = self._failures.setdefault(str(deployment), deque(maxlen=FAILURES))
+            kept.extend((source, failure) for failure in decoded.failures)
+
+    def close(self) -> None:
+        """Stop asking."""
+        self._running.cancel()
+        for task in self._asking.values():
+            task.cancel()
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            await self.look()
+
+    async def look(self) -> None:
+        """Ask everybody, and wait a moment for the answers."""
+        self._known = {source.name: source for source in self._sources()}
+        for gone in self._reports.keys() - self._known.keys():
+            del self._reports[gone]
+            self._totals.end(gone, time.monotonic())
+            self._history.forget(gone)
+        for source in self._known.values():
+            if source.name not in self._asking:
+                task = asyncio.get_running_loop().create_task(self._ask(source))
+                self._asking[source.name] = task
+                task.add_done_callback(functools.partial(self._asked, source.name))
+        if self._asking:
+            await asyncio.wait(list(self._asking.values()), timeout=PERIOD_S)
+        self._tick()
+
+    async def _ask(self, source: Source) -> None:
+        try:
+            self.took(source.name, await source.actor.report.remote())
+        except RayError as error:  # it is about to be gone
+            logger.debug("%s does not report: %s", source.name, error)
+
+    def _asked(self, name: str, _task: asyncio.Task[None]) -> None:
+        self._asking.pop(name, None)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        seconds, self._ticked = max(1e-3, now - self._ticked), now
+        things: dict[str, tuple[int, int]] = {}
+        for source in self._known.values():
+            if source.deployment is not None and str(source.deployment) not in things:
+                load = self.load(source.deployment)
+                things[str(source.deployment)] = (load.ongoing, load.queued)
+                things.setdefault(source.deployment.app, (0, 0))
+        self._history.tick(time.time(), seconds, things)
+        for gone in self._failures.keys() - things.keys():
+            del self._failures[gone]
+
+    def _own(self) -> list[Family]:
+        """Return what the controller's own process has to show."""
+        families = {family.name: family for family in self._state()}
+        for (name, labels), value in self._counted.items():
+            family = families.setdefault(name, Family("counter", name, DESCRIPTIONS[name]))
+            family.values[labels] = value
+        queued = Family("gauge", "serve_deployment_queued_queries", "Requests that wait in line for a replica.")
+        for source in self._known.values():
+            if source.deployment is not None:
+                deployment = source.deployment
+                labels = (("application", deployment.app), ("deployment", deployment.name))
+                queued.values[labels] = self.load(deployment).queued
+        return [*families.values(), queued]
+
+
+#: of the events that the controller counts
+STARTS = "serve_deployment_replica_starts"
+DEATHS = "serve_deployment_replica_deaths"
+START_FAILURES = "serve_deployment_replica_start_failures"
+HEALTH_CHECK_FAILURES = "serve_health_check_failures_total"
+DESCRIPTIONS = {
+    STARTS: "Replicas that have started.",
+    DEATHS: "Replicas whose process ended without being told to.",
+    START_FAILURES: "Replicas that could not be started.",
+    HEALTH_CHECK_FAILURES: "Health checks that failed.",
+}
+
+
+def _counted(report: Report) -> dict[str, Counted]:
+    """Return what a process has counted in all: by deployment, and by application for those who serve clients."""
+    counted: dict[str, Counted] = {}
+    for family in report.families:
+        match family.name:
+            case "serve_deployment_processing_latency_ms" | "serve_http_request_latency_ms":
+                for labels, distribution in family.distributions.items():
+                    thing = counted.setdefault(_thing(dict(labels)), Counted())
+                    total = Counted(distribution.count, 0.0, tuple(distribution.counts))
+                    counted[_thing(dict(labels))] = thing.plus(total)
+            case "serve_deployment_error_counter" | "serve_num_http_error_requests":
+                for labels, value in family.values.items():
+                    if int(dict(labels).get("status_code", 500)) >= 500:
+                        thing = counted.setdefault(_thing(dict(labels)), Counted())
+                        counted[_thing(dict(labels))] = thing.plus(Counted(0.0, value))
+    return counted
+
+
+def _thing(labels: dict[str, str]) -> str:
+    deployment = labels.get("deployment")
+    return labels["application"] if deployment is None else f"{labels['application']}#{deployment}"

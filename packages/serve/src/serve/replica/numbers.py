@@ -1,0 +1,69 @@
+"""What a replica counts of itself, and tells the collector."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from serve.handle import local_router
+from serve.metrics import requests
+from serve.metrics.observer import AccessLog, Observer
+from serve.metrics.process import report
+from serve.metrics.report import Family, Labels
+from serve.replica.gate import Gate
+from serve.specs import DeploymentID, RequestMeta
+
+
+class Numbers:
+    """The numbers of one replica.
+
+    Args:
+        deployment: it belongs to.
+        replica_id: of the replica.
+        gate: counts who is in and in line.
+        log: of accesses by clients that come directly; None for none.
+    """
+
+    def __init__(self, deployment: DeploymentID, replica_id: str, gate: Gate, log: AccessLog | None = None) -> None:
+        self._deployment = deployment
+        self._gate = gate
+        self._tags: Labels = (
+            ("application", deployment.app),
+            ("deployment", deployment.name),
+            ("replica", replica_id),
+        )
+        #: of requests that come through proxies, which log them
+        self.relayed = Observer()
+        #: of requests that come from clients themselves
+        self.direct = Observer(log)
+
+    def called(self, meta: RequestMeta, began: float, error: Exception | None) -> None:
+        """Count a call through a handle.
+
+        Args:
+            meta: what came with it.
+            began: reading of `time.perf_counter`.
+            error: what the user's code raised.
+        """
+        counted = self.relayed.requests
+        exception = "" if error is None else type(error).__name__
+        counted.ended((meta.app, meta.route, "", 0, exception), time.perf_counter() - began)
+        if error is not None:
+            counted.failed(meta.request_id, meta.route, error)
+
+    def report(self) -> bytes:
+        """Return a `Report`, as msgpack."""
+        gate = self._gate
+        queued = local_router.router().queued()
+        own = str(self._deployment)
+        queued[own] = queued.get(own, 0) + gate.queued
+        processing = Family("gauge", "serve_replica_processing_queries", "Requests that a replica is working on.")
+        processing.values[self._tags] = gate.ongoing
+        families = [
+            processing,
+            *requests.of_replica(self._tags, self.relayed.requests, self.direct.requests),
+            *requests.of_clients(self.direct.requests, self.direct.refusals),
+        ]
+        failures = [*self.relayed.requests.take_failures(), *self.direct.requests.take_failures()]
+        return msgspec.msgpack.encode(report(ongoing=gate.ongoing, queued=queued, families=families, failures=failures))
