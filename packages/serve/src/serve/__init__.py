@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from serve.version import __version__
 
 if TYPE_CHECKING:
-    from serve import config, context, errors, handle, schema
+    from serve import config, context, errors, handle, schema, testing
     from serve.api.client import shutdown, start
     from serve.api.deployment import Application, Deployment, deployment
     from serve.api.ingress import ingress
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from serve.errors import RayServeException
     from serve.handle.deployment_handle import DeploymentHandle
     from serve.handle.response import DeploymentResponse, DeploymentResponseGenerator
+    from serve.handle.typed import method, typed
     from serve.multiplex.decorator import multiplexed
 
 __all__ = [
@@ -60,15 +61,18 @@ __all__ = [
     "get_replica_context",
     "handle",
     "ingress",
+    "method",
     "multiplexed",
     "run",
     "schema",
     "shutdown",
     "start",
     "status",
+    "testing",
+    "typed",
 ]
 
-_SUBMODULES = frozenset({"config", "context", "errors", "handle", "schema"})
+_SUBMODULES = frozenset({"config", "context", "errors", "handle", "schema", "testing"})
 
 #: name -> module that defines it
 _HOMES = {
@@ -89,11 +93,13 @@ _HOMES = {
     "get_multiplexed_model_id": "context",
     "get_replica_context": "context",
     "ingress": "api.ingress",
+    "method": "handle.typed",
     "multiplexed": "multiplex.decorator",
     "run": "api.run",
     "shutdown": "api.client",
     "start": "api.client",
     "status": "api.run",
+    "typed": "handle.typed",
 }
 
 

@@ -10,7 +10,7 @@ import core
 from serve.config import HTTPOptions
 from serve.controller.thread import ControllerThread
 from serve.errors import RayServeException
-from serve.handle import local_router
+from serve.handle import in_process, local_router
 
 _lock = threading.RLock()
 _controller: ControllerThread | None = None
@@ -62,6 +62,7 @@ def running_controller() -> ControllerThread:
 def shutdown() -> None:
     """Delete all applications and end Serve in this process; nothing happens if it does not run."""
     global _controller
+    in_process.close_all()
     with _lock:
         running, _controller = _controller, None
         if running is None:

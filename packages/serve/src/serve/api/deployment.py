@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from serve.api.options import DeploymentOptions, NamedOptions
 from serve.config import DeploymentConfig
 
+if TYPE_CHECKING:
+    import typing_extensions
+
+    from serve.handle.deployment_handle import DeploymentHandle
+    from serve.handle.typed import Holds
+
+    T_co = typing_extensions.TypeVar("T_co", covariant=True, default=Any)
+else:
+    T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 
-#: arguments of the decorator that are not options of the deployment's replicas
-_OWN = ("name", "route_prefix", "version")
+#: mypy alone takes this for true. It does not see the constructor's parameters of a class it knows as ``type[T]``.
+MYPY = False
+
+if TYPE_CHECKING:
+
+    class _Bound(DeploymentHandle[T_co]):
+        """Among the arguments of ``bind``, an application stands for the handle that takes its place."""
+
+else:
+    _Bound = Generic
 
 
-class Application:
+class Application(_Bound[T_co]):
     """A deployment bound to its arguments, ready for ``serve.run``; others among the arguments make it a graph.
 
     Made by `Deployment.bind`.
@@ -26,6 +45,16 @@ class Application:
         self.args = args
         self.kwargs = kwargs
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what a caller wants who takes it for a handle."""
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise AttributeError(
+                f"{self!r} does not run yet, so it has no {name!r}; serve.run(app) runs it and returns a handle to call"
+            )
+
     def __repr__(self) -> str:
         return f"Application({self.deployment.name})"
 
@@ -33,7 +62,7 @@ class Application:
 class Deployment(Generic[T]):
     """A class or function that replicas serve, with its options. Made by ``@serve.deployment``."""
 
-    def __init__(self, target: Callable[..., T], name: str, options: dict[str, Any]) -> None:
+    def __init__(self, target: Callable[..., Any], name: str, options: dict[str, Any]) -> None:
         self._target = target
         self._name = name
         self._options = options
@@ -45,7 +74,7 @@ class Deployment(Generic[T]):
         return self._name
 
     @property
-    def func_or_class(self) -> Callable[..., T]:
+    def func_or_class(self) -> Callable[..., Any]:
         """What was decorated."""
         return self._target
 
@@ -59,7 +88,12 @@ class Deployment(Generic[T]):
         """The options that were given, as they were given."""
         return dict(self._options)
 
-    def options(self, **options: Any) -> Deployment[T]:
+    if TYPE_CHECKING:
+
+        @property
+        def _function(self) -> type[T]: ...
+
+    def options(self, **options: Unpack[NamedOptions]) -> Deployment[T]:
         """Return the same deployment with other options.
 
         Args:
@@ -68,48 +102,97 @@ class Deployment(Generic[T]):
         Raises:
             ValueError: an unknown option or a wrong value.
         """
-        name = options.pop("name", None) or self._name
-        _refuse_removed("Deployment.options", options)
-        merged = {**self._options, **options}
-        if options.get("num_replicas") not in (None, "auto") and "autoscaling_config" not in options:
+        given: dict[str, Any] = dict(options)
+        name = given.pop("name", None) or self._name
+        _refuse_removed("Deployment.options", given)
+        merged = {**self._options, **given}
+        if given.get("num_replicas") not in (None, "auto") and "autoscaling_config" not in given:
             merged.pop("autoscaling_config", None)
-        elif options.get("autoscaling_config") is not None and "num_replicas" not in options:
+        if given.get("autoscaling_config") is not None and "num_replicas" not in given:
             merged.pop("num_replicas", None)
         return Deployment(self._target, name, merged)
 
-    def bind(self, *args: Any, **kwargs: Any) -> Application:
-        """Bind the arguments of the constructor and return an application.
+    if MYPY:
 
-        Args:
-            *args: positional arguments; an `Application` among them, however deep, becomes a `DeploymentHandle` there.
-            **kwargs: keyword arguments, likewise.
+        def bind(self, *args: Any, **kwargs: Any) -> Application[T]:  # pyright: ignore[reportRedeclaration]
+            """Bind the arguments of the constructor and return an application."""
+            raise NotImplementedError
 
-        Raises:
-            TypeError: the arguments do not fit the constructor, or a function was given some.
-        """
-        _check_arguments(self._target, self._name, args, kwargs)
-        return Application(self, args, kwargs)
+    elif TYPE_CHECKING:
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> T:
-        """Refuse to be called: a deployment runs in replicas."""
-        raise TypeError(
-            f"deployment {self._name!r} cannot be called here: use .bind() with serve.run(), or .func_or_class for the "
-            "plain class or function"
-        )
+        def bind(self: Holds[Callable[P, object]], *args: P.args, **kwargs: P.kwargs) -> Application[T]:
+            """Bind the arguments of the constructor and return an application."""
+            raise NotImplementedError
+
+    else:
+
+        def bind(self, *args, **kwargs):
+            """Bind the arguments of the constructor and return an application.
+
+            Args:
+                *args: positional arguments; an `Application` among them, however deep, becomes a `DeploymentHandle`
+                    there.
+                **kwargs: keyword arguments, likewise.
+
+            Raises:
+                TypeError: the arguments do not fit the constructor, or a function was given some.
+            """
+            _check_arguments(self._target, self._name, args, kwargs)
+            return Application(self, args, kwargs)
+
+    if not TYPE_CHECKING:  # so that type checkers refuse direct calls, too
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+            """Refuse to be called: a deployment runs in replicas."""
+            raise TypeError(
+                f"deployment {self._name!r} cannot be called here: use .bind() with serve.run(), or .func_or_class for "
+                "the plain class or function"
+            )
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what a caller wants who takes it for its class or for a handle."""
+            if name.startswith("_"):
+                raise AttributeError(name)
+            if name == "remote" or hasattr(self._target, name):
+                raise AttributeError(
+                    f"{self._name!r} is a deployment, which does not run yet; serve.run({self._name}.bind(...)) "
+                    "runs it and returns a handle to call; .func_or_class is the plain class or function"
+                )
+            raise AttributeError(f"deployment {self._name!r} has no attribute {name!r}")
 
     def __repr__(self) -> str:
         return f"Deployment(name={self._name!r})"
 
 
-@overload
-def deployment(target: Callable[P, T], /) -> Deployment[T]: ...
+if TYPE_CHECKING:
+
+    class FunctionDeployment(Deployment[F]):
+        """How type checkers see the deployment of a function: nothing can be bound to it."""
+
+        def options(self, **options: Unpack[NamedOptions]) -> FunctionDeployment[F]:
+            """Return the same deployment with other options."""
+            raise NotImplementedError
+
+        def bind(self) -> Application[F]:  # pyright: ignore[reportIncompatibleMethodOverride]
+            """Return an application."""
+            raise NotImplementedError
+
+
+class _Decorator(Protocol):
+    # A class is callable: the overloads overlap, and the first match is meant.
+    @overload
+    def __call__(self, target: type[T], /) -> Deployment[T]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, target: F, /) -> FunctionDeployment[F]: ...
 
 
 @overload
-def deployment(*, name: str | None = None, **options: Any) -> Callable[[Callable[P, T]], Deployment[T]]: ...
-
-
-def deployment(target: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any) -> Any:
+def deployment(target: type[T], /) -> Deployment[T]: ...  # type: ignore[overload-overlap]
+@overload
+def deployment(target: F, /) -> FunctionDeployment[F]: ...
+@overload
+def deployment(*, name: str | None = None, **options: Unpack[DeploymentOptions]) -> _Decorator: ...
+def deployment(target: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     """Make a class or function deployable; bare, or with options.
 
     ::

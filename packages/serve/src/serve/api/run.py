@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Any
+from typing import Any, TypeVar
 
 from serve.api import client
 from serve.api.build import build
 from serve.api.deployment import Application
 from serve.config import HTTPOptions
 from serve.errors import RayServeException
+from serve.handle import in_process
 from serve.handle.deployment_handle import DeploymentHandle
 from serve.schema import ServeStatus
 from serve.specs import DeploymentID
 
+T = TypeVar("T")
 DEFAULT_APP = "default"
 
 
 def run(
-    target: Application,
+    target: Application[T],
     blocking: bool = False,
     name: str = DEFAULT_APP,
     route_prefix: str | None = "/",
-) -> DeploymentHandle[Any]:
+    *,
+    local_testing_mode: bool = False,
+    _local_testing_mode: bool = False,
+) -> DeploymentHandle[T]:
     """Deploy an application, wait until it runs, and return a handle to its ingress.
 
     If an application of this name runs, it is replaced without a gap: new replicas start first, old ones finish what
@@ -34,6 +39,8 @@ def run(
         blocking: do not return until interrupted (Ctrl-C) or terminated, then shut Serve down.
         name: of the application.
         route_prefix: where it is served; None for handles alone.
+        local_testing_mode: run it in this process, without servers and ports, for tests and debuggers: see
+            `serve.testing`. (``_local_testing_mode`` is Ray's name of it.)
 
     Raises:
         TypeError: ``target`` is no application.
@@ -41,6 +48,10 @@ def run(
         OSError: the port is taken.
         RuntimeError: it cannot start; the text has the user's traceback.
     """
+    if local_testing_mode or _local_testing_mode:
+        from serve.api.local import start_locally  # noqa: PLC0415 - only tests need it
+
+        return start_locally(target, name, route_prefix).handle
     spec = build(target, name, route_prefix)
     controller = client.controller()
     revisions = controller.call("deploy", [spec])
@@ -53,6 +64,9 @@ def run(
 
 def delete(name: str) -> None:
     """Delete an application and wait until it is gone. Requests it has are finished."""
+    if name in in_process.applications:
+        in_process.applications[name].close()
+        return
     client.running_controller().call("delete", name)
 
 
@@ -77,6 +91,8 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
     Raises:
         RayServeException: there is no such application.
     """
+    if name in in_process.applications:
+        return in_process.applications[name].handle
     ingress = client.running_controller().call("ingress_of", name)
     if ingress is None:
         raise RayServeException(f"there is no application {name!r}")
@@ -90,6 +106,8 @@ def get_deployment_handle(deployment_name: str, app_name: str = DEFAULT_APP) -> 
         deployment_name: of the deployment.
         app_name: of its application.
     """
+    if app_name in in_process.applications:
+        return in_process.applications[app_name].handle_of(deployment_name)
     identifier = DeploymentID(deployment_name, app_name)
     return DeploymentHandle(identifier.name, identifier.app)
 

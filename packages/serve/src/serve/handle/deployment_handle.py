@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -13,7 +14,21 @@ from serve.handle.response import DeploymentResponse, DeploymentResponseGenerato
 from serve.handle.router import Wish
 from serve.specs import DeploymentID, RequestMeta
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    import typing_extensions
+
+    from serve.handle.typed import RemoteOfHandle
+
+    T_co = typing_extensions.TypeVar("T_co", covariant=True, default=Any)
+else:
+    T_co = TypeVar("T_co", covariant=True)
+
+
+class Startable(Protocol):
+    """A call that can wait for its arguments."""
+
+    def start_with(self, resolve: Callable[[Any], Any]) -> None:
+        """Start with other arguments: `resolve` returns what takes the place of each; errors are the outcome."""
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -26,7 +41,14 @@ class _Options(msgspec.Struct, frozen=True):
 _CHECKS: dict[str, type] = {"method_name": str, "multiplexed_model_id": str, "session_id": str, "stream": bool}
 
 
-class DeploymentHandle(Generic[T]):
+class HandleOptions(TypedDict, total=False):
+    """Options of a handle that leave open what it calls and how."""
+
+    multiplexed_model_id: str
+    session_id: str
+
+
+class DeploymentHandle(Generic[T_co]):
     """Calls a deployment's replicas: ``handle.method.remote(...)``, or ``handle.remote(...)`` for ``__call__``.
 
     Comes from ``serve.run``, ``serve.get_app_handle``, ``serve.get_deployment_handle``, or in place of a deployment
@@ -53,7 +75,20 @@ class DeploymentHandle(Generic[T]):
         """Name of the application."""
         return self.deployment_id.app
 
-    def options(self, **options: Any) -> DeploymentHandle[T]:
+    if TYPE_CHECKING:
+
+        @overload
+        def options(self, *, stream: Literal[True], **options: Unpack[HandleOptions]) -> StreamingHandle[T_co]: ...
+        @overload
+        def options(
+            self, *, method_name: str, stream: bool = ..., **options: Unpack[HandleOptions]
+        ) -> DeploymentHandle[Any]: ...
+        @overload
+        def options(
+            self, *, stream: Literal[False] = ..., **options: Unpack[HandleOptions]
+        ) -> DeploymentHandle[T_co]: ...
+
+    def options(self, **options: Any) -> DeploymentHandle[Any]:
         """Return the same handle with other options.
 
         Args:
@@ -69,11 +104,10 @@ class DeploymentHandle(Generic[T]):
                 raise ValueError(f"unknown option {name!r} of a handle; expected one of {', '.join(_CHECKS)}")
             if not isinstance(value, _CHECKS[name]):
                 raise TypeError(f"{name} is a {_CHECKS[name].__name__}, not {value!r}")
-        return DeploymentHandle(
-            self.deployment_name, self.app_name, msgspec.structs.replace(self.__dict__["_options"], **options)
-        )
+        changed = msgspec.structs.replace(self.__dict__["_options"], **options)
+        return type(self)(self.deployment_name, self.app_name, changed)
 
-    def __getattr__(self, name: str) -> DeploymentHandle[T]:
+    def __getattr__(self, name: str) -> DeploymentHandle[Any]:
         if name.startswith("__"):
             raise AttributeError(name)
         method = self.options(method_name=name)
@@ -83,37 +117,47 @@ class DeploymentHandle(Generic[T]):
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a handle has no attributes to set ({name!r})")
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Call, and return a `DeploymentResponse` at once (with ``stream=True`` a `DeploymentResponseGenerator`).
+    if TYPE_CHECKING:
+        remote: RemoteOfHandle
+        """Call, and return a `DeploymentResponse` at once (with ``stream=True`` a `DeploymentResponseGenerator`)."""
 
-        Args:
-            *args: for the method; responses among them are waited for and replaced by their values.
-            **kwargs: likewise.
+    else:
 
-        Raises:
-            TypeError: an argument cannot be pickled.
-        """
-        identifier: DeploymentID = self.__dict__["_id"]
+        def remote(self, *args, **kwargs):
+            """Call, and return a `DeploymentResponse` at once (with ``stream=True`` a `DeploymentResponseGenerator`).
+
+            Args:
+                *args: for the method; responses among them are waited for and replaced by their values.
+                **kwargs: likewise.
+
+            Raises:
+                TypeError: an argument cannot be pickled.
+            """
+            identifier: DeploymentID = self.__dict__["_id"]
+            meta = self._meta()
+            wish = Wish(identifier, None, meta.multiplexed_model_id, meta.session_id)
+            pending = [value for value in (*args, *kwargs.values()) if isinstance(value, DeploymentResponse)]
+            call = (StreamCall if meta.stream else Call)(wish, meta, args, kwargs)
+            if pending:
+                start_after(call, pending)
+            else:
+                call.start()
+            return DeploymentResponseGenerator(call) if isinstance(call, StreamCall) else DeploymentResponse(call)
+
+    def _meta(self) -> RequestMeta:
+        """What goes with a call: the options, and what the calling task knows of its own request."""
         options: _Options = self.__dict__["_options"]
         context = get_request_context()
-        meta = RequestMeta(
+        return RequestMeta(
             context.request_id or new_request_id(),
             options.method_name,
-            identifier.app,
+            self.app_name,
             context.route,
             options.multiplexed_model_id,
             options.session_id,
             context.deadline,
             options.stream,
         )
-        wish = Wish(identifier, None, options.multiplexed_model_id, options.session_id)
-        pending = [value for value in (*args, *kwargs.values()) if isinstance(value, DeploymentResponse)]
-        call = (StreamCall if options.stream else Call)(wish, meta, args, kwargs)
-        if pending:
-            _start_after(call, pending)
-        else:
-            call.start()
-        return DeploymentResponseGenerator(call) if isinstance(call, StreamCall) else DeploymentResponse(call)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DeploymentHandle):
@@ -126,13 +170,19 @@ class DeploymentHandle(Generic[T]):
         return hash((self.deployment_id, self.__dict__["_options"]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (DeploymentHandle, (self.deployment_name, self.app_name, self.__dict__["_options"]))
+        return (type(self), (self.deployment_name, self.app_name, self.__dict__["_options"]))
 
     def __repr__(self) -> str:
         return f"DeploymentHandle(deployment={self.deployment_name!r}, app={self.app_name!r})"
 
 
-def _start_after(call: Call, pending: list[DeploymentResponse[Any]]) -> None:
+if TYPE_CHECKING:
+
+    class StreamingHandle(DeploymentHandle[T_co]):
+        """How type checkers see a handle with ``stream=True``: it is called for generators."""
+
+
+def start_after(call: Startable, pending: list[DeploymentResponse[Any]]) -> None:
     """Start a call when the responses among its arguments are there; the last one to come starts it."""
     missing = len(pending)
     lock = threading.Lock()

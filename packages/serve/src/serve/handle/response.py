@@ -64,7 +64,7 @@ class DeploymentResponse(_Response, Generic[R_co]):
             BackPressureError: the deployment's line was full.
             ReplicaUnavailableError: the replica died with it.
         """
-        _refuse_in_event_loop("DeploymentResponse.result()", "await the response")
+        refuse_in_event_loop("DeploymentResponse.result()", "await the response")
         call = self._call
         outcome = call.outcome
         ends = None if timeout_s is None else time.monotonic() + timeout_s
@@ -86,7 +86,7 @@ class DeploymentResponse(_Response, Generic[R_co]):
         call = self._call
         if not call.outcome.done():
             try:
-                await _completion(call.outcome)
+                await completion(call.outcome)
             except asyncio.CancelledError:
                 call.cancel()
                 raise
@@ -95,6 +95,10 @@ class DeploymentResponse(_Response, Generic[R_co]):
     def when_done(self, callback: Callable[[], object]) -> None:
         """Call back when the value (or an error) is there, in whatever thread learns of it."""
         self._call.outcome.add_done_callback(lambda _: callback())
+
+    def value(self) -> R_co:
+        """Return the value (or raise the error), which is there."""
+        return cast("R_co", self._call.outcome.result())
 
     def reference(self) -> Any:
         """Return core's reference to the value (or the error), which is there."""
@@ -116,7 +120,7 @@ class DeploymentResponseGenerator(_Response, Generic[R_co]):
         return self
 
     def __next__(self) -> R_co:
-        _refuse_in_event_loop("Iterating a DeploymentResponseGenerator", "use `async for`")
+        refuse_in_event_loop("Iterating a DeploymentResponseGenerator", "use `async for`")
         while True:
             with self._errors():
                 stream = self._call.outcome.result()
@@ -132,7 +136,7 @@ class DeploymentResponseGenerator(_Response, Generic[R_co]):
             try:
                 with self._errors():
                     if not self._call.outcome.done():
-                        await _completion(self._call.outcome)
+                        await completion(self._call.outcome)
                     value = await (await self._call.outcome.result().__anext__())
             except asyncio.CancelledError:
                 self._call.cancel()
@@ -160,7 +164,7 @@ class DeploymentResponseGenerator(_Response, Generic[R_co]):
             raise ReplicaUnavailableError(f"the replica that had the request is gone: {error}") from error
 
 
-async def _completion(outcome: Any) -> None:
+async def completion(outcome: Any) -> None:
     """Wait until a future of another thread is done, whatever its result."""
     loop = asyncio.get_running_loop()
     here = threading.get_ident()
@@ -181,7 +185,8 @@ async def _completion(outcome: Any) -> None:
     await waiting
 
 
-def _refuse_in_event_loop(what: str, instead: str) -> None:
+def refuse_in_event_loop(what: str, instead: str) -> None:
+    """Raise RuntimeError in a thread that runs an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

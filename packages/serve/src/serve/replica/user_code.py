@@ -48,8 +48,8 @@ class UserCode:
 
     async def make(self) -> None:
         """Load the code and make the instance; whatever the user's code raises goes to the caller."""
-        self._target, args, kwargs = _load(self._spec.blob, self._make_handle)
-        set_replica_context(ReplicaContext(self._spec.id, self._replica_id))
+        self._target, args, kwargs = self._load()
+        self._note(ReplicaContext(self._spec.id, self._replica_id))
         if not inspect.isclass(self._target):
             self._instance = self._target
             return
@@ -58,9 +58,17 @@ class UserCode:
         if inspect.isawaitable(made):  # async def __init__, as Ray allows
             await made
         self._instance = instance
-        set_replica_context(ReplicaContext(self._spec.id, self._replica_id, instance))
+        self._note(ReplicaContext(self._spec.id, self._replica_id, instance))
         if self._spec.config.get("user_config") is not None:
             await self.reconfigure(self._spec.config["user_config"])
+
+    def _load(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """Return the class or function, and the constructor's arguments."""
+        return _load(self._spec.blob, self._make_handle)
+
+    def _note(self, context: ReplicaContext | None) -> None:
+        """Let the user's code find the replica it runs in."""
+        set_replica_context(context)
 
     async def reconfigure(self, user_config: Any) -> None:
         """Pass a ``user_config`` on.
@@ -158,7 +166,7 @@ class UserCode:
         """Let the user's object go: its ``__del__`` runs once."""
         instance, self._instance = self._instance, None
         finalizer = getattr(instance, "__del__", None)
-        set_replica_context(None)
+        self._note(None)
         if finalizer is not None and _is_async(finalizer):
             await finalizer()
         self._threads.shutdown(wait=False, cancel_futures=True)
