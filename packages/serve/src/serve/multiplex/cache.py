@@ -79,7 +79,7 @@ class ModelCache:
         #: ids of the contexts of requests that wait for a load, with how many models each waits for
         self._waiting: Counter[int] = Counter()
         self._room = asyncio.Lock()
-        self._loop = asyncio.get_running_loop()
+        self._loop = weakref.ref(asyncio.get_running_loop())
         #: set whenever a model may have lost a user
         self._moved = asyncio.Event()
         self.counters = CacheCounters()
@@ -143,8 +143,10 @@ class ModelCache:
     def _release(self, entry: _Entry, user: int) -> None:
         """A request ended. May run in any thread, wherever its record is dropped."""
         entry.users.discard(user)
-        with contextlib.suppress(RuntimeError):  # the loop was closed
-            self._loop.call_soon_threadsafe(self._moved.set)
+        loop = self._loop()
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it was closed
+                loop.call_soon_threadsafe(self._moved.set)
 
     def _is_idle(self, entry: _Entry) -> bool:
         return not (entry.users - self._waiting.keys())
@@ -154,7 +156,7 @@ class ModelCache:
     async def _wait_for(self, model_id: str, context: RequestContext) -> Any:
         loading = self._loading.get(model_id)
         if loading is None:
-            loading = self._loading[model_id] = self._loop.create_task(self._loaded(model_id))
+            loading = self._loading[model_id] = asyncio.get_running_loop().create_task(self._loaded(model_id))
             loading.add_done_callback(lambda done: self._forget(model_id, done))
             self._askers[model_id] = []
         askers = self._askers[model_id]
