@@ -90,16 +90,6 @@ def test_a_dead_replica_is_replaced_at_once_and_a_crash_loop_slows_down() -> Non
     assert waits[-1] > 0.5
 
 
-def test_an_unhealthy_replica_is_killed_after_three_checks() -> None:
-    deployment = running("v1", 1)
-    for number in range(3):
-        assert stops(deployment.plan(0.0)) == []
-        deployment.checked("r1", healthy=False, reason=f"check {number}")
-    actions = deployment.plan(0.0)
-    assert Stop("r1", graceful=False) in actions
-    assert starts(actions) == ["r2"]
-
-
 def test_options_that_need_no_restart_are_applied_to_what_runs() -> None:
     deployment = running("v1", 2)
     changed = spec("v1", user_config={"a": 1})

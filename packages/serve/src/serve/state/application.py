@@ -1,18 +1,20 @@
 """One application: its deployments as one thing that is deployed, rolled back and deleted.
 
 The last revision of which every deployment was healthy is remembered. If a deployment of a newer one is given up, the
-whole application goes back to it, and the status says why.
+whole application goes back to it, and the status says why. A second revision may run beside (`Candidate`): it is
+promoted, given up or dropped as a whole, too.
 """
 
 from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from serve.config import DeploymentConfig
-from serve.specs import ApplicationSpec, DeploymentID
+from serve.specs import ApplicationSpec, DeploymentID, DeploymentSpec, Split, Traffic
+from serve.state.candidate import Candidate, told_apart
 from serve.state.deployment import Action, Deployment, DeploymentStatus
 
 
@@ -44,18 +46,24 @@ class Application:
     #: revision that was given up, and why
     rejected: tuple[int, str] | None = None
     deleting: bool = False
+    #: the revision that shares the requests
+    candidate: Candidate | None = None
+    #: deployments of former candidates, until their replicas have stopped
+    _leaving: list[Deployment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._aim(self.spec)
 
     def deploy(self, spec: ApplicationSpec) -> None:
-        """Change what is wanted."""
+        """Change what is wanted. A candidate is dropped."""
+        self.drop()
         self.rejected = None
         self.deleting = False
         self._aim(spec)
 
     def delete(self) -> None:
         """Stop everything."""
+        self.drop()
         self.deleting = True
         for deployment in self.deployments.values():
             deployment.aim(None, 0)
@@ -67,13 +75,83 @@ class Application:
             deployment = self.deployments.get(name)
             if deployment is None:
                 deployment = self.deployments[name] = Deployment(each.id, functools.partial(self.new_id, each.id))
-            deployment.aim(each, DeploymentConfig.model_validate(each.config).initial_replicas)
+            deployment.aim(each, _count(deployment, each))
+
+    # -- a second revision --------------------------------------------------------------------------------------------
+
+    def stage(self, spec: ApplicationSpec, traffic: Traffic) -> None:
+        """Let a second revision share the requests; another one that did is dropped.
+
+        Raises:
+            ValueError: what is deployed does not run yet.
+        """
+        if self.deleting or self.good is not self.spec:
+            raise ValueError(
+                f"application {self.spec.name!r} has no revision that runs, beside which another could; deploy it first"
+            )
+        self.drop()
+        self.rejected = None
+        self.candidate = Candidate(told_apart(spec, self.spec), traffic, self.deployments, self.new_id)
+
+    def promote(self) -> ApplicationSpec:
+        """Make the candidate what is wanted; its replicas stay, and more start as needed before the old ones stop.
+
+        Raises:
+            ValueError: there is none.
+        """
+        candidate, self.candidate = self.candidate, None
+        if candidate is None:
+            raise ValueError(f"application {self.spec.name!r} has no second revision to promote")
+        for name, deployment in candidate.deployments.items():
+            running = self.deployments.get(name)
+            if running is None:
+                self.deployments[name] = deployment
+            else:
+                running.adopt(deployment)
+        self.rejected = None
+        self._aim(candidate.spec)
+        return candidate.spec
+
+    def drop(self, reason: str = "") -> None:
+        """Take the candidate out; nothing happens if there is none.
+
+        Args:
+            reason: why it is given up, for the status; empty if somebody wanted it gone.
+        """
+        candidate, self.candidate = self.candidate, None
+        if candidate is None:
+            return
+        for deployment in candidate.deployments.values():
+            deployment.aim(None, 0)
+            self._leaving.append(deployment)
+        if reason:
+            self.rejected = (candidate.spec.revision, reason)
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """How two revisions share the requests; nothing if one has them all."""
+        return self.candidate.splits(self.spec) if self.candidate is not None else ()
+
+    def machines(self) -> Iterator[Deployment]:
+        """Yield the machines of all deployments, those of a candidate and of former ones included."""
+        yield from self.deployments.values()
+        if self.candidate is not None:
+            yield from self.candidate.deployments.values()
+        yield from self._leaving
+
+    def machine_of(self, replica_id: str) -> Deployment | None:
+        """Return the machine that a replica belongs to."""
+        return next((machine for machine in self.machines() if replica_id in machine.replicas), None)
+
+    # -- what to do ---------------------------------------------------------------------------------------------------
 
     def plan(self, now: float) -> list[Action]:
         """Return what has to be done now."""
         failed = [each for each in self.deployments.values() if each.failed]
         if failed and not self.deleting:
             self._give_up(failed)
+        if self.candidate is not None and self.candidate.failure:
+            self.drop(self.candidate.failure)
         actions: list[Action] = []
         removed = self._removed()
         for name, deployment in list(self.deployments.items()):
@@ -85,6 +163,11 @@ class Application:
                 del self.deployments[name]
         if self._settled(self._removed()) and not self.deleting:
             self.good = self.spec
+        if self.candidate is not None:
+            actions += self.candidate.plan(now)
+        for deployment in self._leaving:
+            actions += deployment.plan(now)
+        self._leaving = [deployment for deployment in self._leaving if deployment.replicas]
         return actions
 
     def _give_up(self, failed: list[Deployment]) -> None:
@@ -105,18 +188,20 @@ class Application:
     @property
     def deadline(self) -> float | None:
         """When `plan` has to be called at the latest, if nothing happens before."""
-        return min((d.deadline for d in self.deployments.values() if d.deadline is not None), default=None)
+        return min((d.deadline for d in self.machines() if d.deadline is not None), default=None)
 
     @property
     def gone(self) -> bool:
         """Whether it was deleted and nothing of it is left."""
-        return self.deleting and not self.deployments
+        return self.deleting and not self.deployments and not self._leaving
 
     @property
     def reachable(self) -> bool:
-        """Whether its ingress has or had a replica that answers, so that requests may be sent its way."""
+        """Whether its ingress has or had a replica that answers, or needs none now: requests may be sent its way."""
         ingress = self.deployments.get(self.spec.ingress)
-        return ingress is not None and not self.deleting and (bool(ingress.running) or ingress.proven)
+        if ingress is None or self.deleting:
+            return False
+        return bool(ingress.running) or ingress.proven or (not ingress.wanted and not ingress.failed)
 
     @property
     def status(self) -> ApplicationStatus:
@@ -144,3 +229,14 @@ class Application:
         return "\n".join(
             f"deployment {each.id.name}: {each.message}" for each in self.deployments.values() if each.message
         )
+
+
+def _count(deployment: Deployment, spec: DeploymentSpec) -> int:
+    """Return how many replicas a deployment gets when it is deployed: what autoscaling has made of it stays."""
+    config = DeploymentConfig.model_validate(spec.config)
+    scaling = config.autoscaling_config
+    if scaling is None or deployment.spec is None:
+        return config.initial_replicas
+    # a new version starts once, to show that it can
+    low = max(scaling.min_replicas, int(spec.version != deployment.spec.version))
+    return min(max(deployment.wanted, low), scaling.max_replicas)

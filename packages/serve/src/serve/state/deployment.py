@@ -1,8 +1,14 @@
 """One deployment's replicas: which to start, stop and reconfigure so that what runs becomes what is wanted.
 
 A new version starts beside the old one; an old replica is stopped only when a new one is there to take its requests, so
-even a single replica is replaced without a gap. A version that fails to start as often as it may is given up; what ran
-before goes on. Pure: the caller performs the actions and tells of their outcomes; time is the caller's.
+even a single replica is replaced without a gap. A version that fails to start as often as it may, or whose
+``reconfigure`` refuses its options, is given up; what ran before goes on.
+
+A replica that fails its health checks is *sick*: another one starts beside it. If it still answers, it goes on serving
+as long as fewer than half of the wanted replicas are well, so that a check that fails everywhere (a database that is
+away) takes nothing away; then it finishes what it has. One that does not even answer its checks is killed.
+
+Pure: the caller performs the actions and tells of their outcomes; time is the caller's.
 """
 
 from __future__ import annotations
@@ -68,6 +74,15 @@ class Replica:
     #: the options it was given last
     config: dict[str, Any]
     missed_checks: int = 0
+    #: the last failed check was answered
+    responds: bool = True
+    #: new options are being applied
+    updating: bool = False
+
+    @property
+    def sick(self) -> bool:
+        """Whether it has failed so many checks that it is replaced."""
+        return self.missed_checks >= UNHEALTHY_AFTER
 
 
 @dataclass
@@ -105,8 +120,21 @@ class Deployment:
                 replica.version == spec.version and replica.state is ReplicaState.RUNNING
                 for replica in self.replicas.values()
             )
+        elif spec.config != self.spec.config:
+            self.failed = False
+            self.message = ""
         self.spec = spec
         self.wanted = replicas if spec is not None else 0
+
+    def resize(self, replicas: int) -> None:
+        """Change the number of replicas alone."""
+        if self.spec is not None:
+            self.wanted = replicas
+
+    def adopt(self, other: Deployment) -> None:
+        """Take over the replicas of another version, which becomes the wanted one with the next `aim`."""
+        self.replicas.update(other.replicas)
+        other.replicas = {}
 
     # -- what happened ------------------------------------------------------------------------------------------------
 
@@ -144,14 +172,37 @@ class Deployment:
         """A replica that was to stop has stopped."""
         self.replicas.pop(replica_id, None)
 
-    def checked(self, replica_id: str, *, healthy: bool, reason: str = "") -> None:
-        """A health check ended."""
+    def checked(self, replica_id: str, now: float, reason: str = "", *, responds: bool = True) -> None:
+        """A health check ended.
+
+        Args:
+            replica_id: whose.
+            now: when.
+            reason: what is wrong; empty if nothing is.
+            responds: whether the replica answered at all.
+        """
         replica = self.replicas.get(replica_id)
         if replica is None:
             return
-        replica.missed_checks = 0 if healthy else replica.missed_checks + 1
-        if not healthy:
+        if reason:
+            replica.missed_checks += 1
+            replica.responds = responds
             self.message = reason
+            if replica.missed_checks == UNHEALTHY_AFTER:
+                self.backoff.failed(now)
+        elif replica.missed_checks:
+            replica.missed_checks = 0
+            self.message = ""
+
+    def reconfigured(self, replica_id: str, reason: str = "") -> None:
+        """New options were applied, or refused by the user's ``reconfigure``: then the reason says how."""
+        replica = self.replicas.get(replica_id)
+        if replica is None:
+            return
+        replica.updating = False
+        if reason and self.spec is not None and replica.config == self.spec.config:
+            self.message = reason
+            self.failed = True
 
     # -- what to do ---------------------------------------------------------------------------------------------------
 
@@ -172,8 +223,13 @@ class Deployment:
         return self.backoff.until if waits else None
 
     def _stop_sick(self) -> list[Action]:
-        sick = [replica for replica in self._alive() if replica.missed_checks >= UNHEALTHY_AFTER]
-        return [self._stop(replica, graceful=False) for replica in sick]
+        sick = [replica for replica in self._alive() if replica.sick]
+        lost = [replica for replica in sick if not replica.responds]
+        sick = [replica for replica in sick if replica.responds]
+        well = sum(not replica.sick for replica in self.running)
+        kept = max(0, self.wanted - well) if 2 * well < self.wanted else 0
+        leaving = [self._stop(replica, graceful=True) for replica in sick[: max(0, len(sick) - kept)]]
+        return [*(self._stop(replica, graceful=False) for replica in lost), *leaving]
 
     def _stop_surplus(self) -> list[Action]:
         current = self._current()
@@ -184,6 +240,7 @@ class Deployment:
             surplus = [replica for replica in old if replica.state is ReplicaState.STARTING]
             old = [replica for replica in old if replica.state is not ReplicaState.STARTING]
             healthy = sum(replica.state is ReplicaState.RUNNING for replica in current)
+            old.sort(key=lambda replica: not replica.sick)
             surplus += old[: max(0, len(old) + healthy - self.wanted)]
         current.sort(key=lambda replica: replica.state is not ReplicaState.STARTING)
         surplus += current[: max(0, len(current) - self.wanted)]
@@ -203,8 +260,9 @@ class Deployment:
     def _reconfigure(self, spec: DeploymentSpec) -> list[Action]:
         actions: list[Action] = []
         for replica in self._current():
-            if replica.state is ReplicaState.RUNNING and replica.config != spec.config:
+            if replica.state is ReplicaState.RUNNING and not replica.updating and replica.config != spec.config:
                 replica.config = spec.config
+                replica.updating = True
                 actions.append(Reconfigure(replica.replica_id, spec.config))
         return actions
 
@@ -216,8 +274,9 @@ class Deployment:
         return [replica for replica in self.replicas.values() if replica.state is not ReplicaState.STOPPING]
 
     def _current(self) -> list[Replica]:
+        """Those that are as wanted; a sick one is not, whatever its version."""
         version = self.spec.version if self.spec is not None else None
-        return [replica for replica in self._alive() if replica.version == version]
+        return [replica for replica in self._alive() if replica.version == version and not replica.sick]
 
     # -- how it is ----------------------------------------------------------------------------------------------------
 
@@ -232,9 +291,10 @@ class Deployment:
         if self.failed:
             return DeploymentStatus.DEPLOY_FAILED
         settled = len(self._current()) == len(self._alive()) == len(self.running) == self.wanted
-        if settled and not any(replica.missed_checks for replica in self.running):
+        if settled and not any(replica.updating for replica in self.running):
             return DeploymentStatus.HEALTHY
-        if self.proven and (self.backoff.failures or any(replica.missed_checks for replica in self.running)):
+        well = sum(not replica.sick for replica in self.running)
+        if self.proven and well < self.wanted and self.backoff.failures:
             return DeploymentStatus.UNHEALTHY
         return DeploymentStatus.UPDATING
 
