@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from serve.api.client import shutdown, start
     from serve.api.deployment import Application, Deployment, deployment
     from serve.api.ingress import ingress
-    from serve.api.run import delete, get_app_handle, get_deployment_handle, get_http_port, run, status
+    from serve.api.run import delete, get_app_handle, get_deployment_handle, get_grpc_port, get_http_port, run, status
     from serve.batching.decorator import batch
     from serve.config import HTTPOptions
     from serve.context import ReplicaContext, get_multiplexed_model_id, get_replica_context
@@ -56,6 +56,7 @@ __all__ = [
     "errors",
     "get_app_handle",
     "get_deployment_handle",
+    "get_grpc_port",
     "get_http_port",
     "get_multiplexed_model_id",
     "get_replica_context",
@@ -89,6 +90,7 @@ _HOMES = {
     "deployment": "api.deployment",
     "get_app_handle": "api.run",
     "get_deployment_handle": "api.run",
+    "get_grpc_port": "api.run",
     "get_http_port": "api.run",
     "get_multiplexed_model_id": "context",
     "get_replica_context": "context",

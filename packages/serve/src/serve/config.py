@@ -277,9 +277,24 @@ class HTTPOptions(Checked):
 
 
 class GRPCOptions(Checked):
-    """Where and how gRPC is served (``grpc_options=``)."""
+    """Where and how gRPC is served (``grpc_options=``). Given at all, they start a gRPC proxy."""
 
+    host: str = "127.0.0.1"
+    #: 0 for a free port
     port: Annotated[int, Field(ge=0, le=65535)] = 9000
-    #: import paths of the generated ``add_...Servicer_to_server`` functions
+    #: the generated ``add_...Servicer_to_server`` functions, or their import paths
     grpc_servicer_functions: list[str] = Field(default_factory=list)
+    #: seconds a call may take; None for as long as its client waits
     request_timeout_s: Seconds | None = None
+    #: tell tools such as grpcurl which services there are
+    enable_reflection: bool = True
+
+    @field_validator("grpc_servicer_functions", mode="before")
+    @classmethod
+    def _import_paths(cls, functions: Any) -> Any:
+        if not isinstance(functions, (list, tuple)):
+            return functions
+        return [f"{each.__module__}:{each.__qualname__}" if callable(each) else each for each in functions]
+
+
+gRPCOptions = GRPCOptions  # noqa: N816 - Ray's name

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import core
-from serve.config import HTTPOptions
+from serve.config import GRPCOptions, HTTPOptions
 from serve.controller.thread import ControllerThread
 from serve.errors import RayServeException
 from serve.handle import in_process, local_router
@@ -18,12 +18,18 @@ _controller: ControllerThread | None = None
 _session = ""
 
 
-def start(http_options: HTTPOptions | dict[str, Any] | None = None, **further: Any) -> None:
+def start(
+    http_options: HTTPOptions | dict[str, Any] | None = None,
+    grpc_options: GRPCOptions | dict[str, Any] | None = None,
+    **further: Any,
+) -> None:
     """Start Serve in this process, unless it runs. ``serve.run`` does it by itself, with the defaults.
 
     Args:
         http_options: host, port, time limits, TLS, number of proxies: see `serve.config.HTTPOptions`, or a dictionary.
-        **further: ``host`` and ``port``, as a short form.
+        grpc_options: port, the user's services, time limit: see `serve.config.GRPCOptions`, or a dictionary. Without
+            them no gRPC is served; with them, even if they are empty, it is from the first application on.
+        **further: ``host`` and ``port`` of HTTP, as a short form.
 
     Raises:
         ValueError: an unknown option, a wrong value, or Serve runs with other options.
@@ -33,12 +39,16 @@ def start(http_options: HTTPOptions | dict[str, Any] | None = None, **further: A
     else:
         options = HTTPOptions.of("serve.start(http_options=...)", {**(http_options or {}), **further})
     asked = http_options is not None or bool(further)
+    if grpc_options is not None and not isinstance(grpc_options, GRPCOptions):
+        grpc_options = GRPCOptions.of("serve.start(grpc_options=...)", grpc_options)
     with _lock:
         running = _running()
         if running is None:
-            _start(options)
+            _start(options, grpc_options)
         elif asked and _differ(options, running.call("http_options")):
             raise ValueError("Serve runs already, with other http_options; call serve.shutdown() first to change them")
+        elif grpc_options is not None and running.call("grpc_options") != grpc_options:
+            raise ValueError("Serve runs already, with other grpc_options; call serve.shutdown() first to change them")
 
 
 def controller() -> ControllerThread:
@@ -80,12 +90,12 @@ def _running() -> ControllerThread | None:
     return _controller
 
 
-def _start(options: HTTPOptions) -> ControllerThread:
+def _start(options: HTTPOptions, grpc_options: GRPCOptions | None = None) -> ControllerThread:
     global _controller, _session
     if not core.is_initialized():
         core.init()
     _session = core.get_runtime_context().get_session_name()
-    _controller = ControllerThread(options)
+    _controller = ControllerThread(options, grpc_options)
     atexit.register(shutdown)
     return _controller
 

@@ -85,6 +85,20 @@ def get_http_port() -> int:
     return options.port
 
 
+def get_grpc_port() -> int:
+    """Return the port of gRPC: the one that was asked for, or the free one that was found for 0.
+
+    It is there from the first application on.
+
+    Raises:
+        RayServeException: no gRPC is served: ``serve.start(grpc_options=...)`` was not called, or nothing is deployed.
+    """
+    port = client.running_controller().call("grpc_port")
+    if port is None:
+        raise RayServeException("no gRPC is served: call serve.start(grpc_options={...}) first, and deploy something")
+    return int(port)
+
+
 def get_app_handle(name: str) -> DeploymentHandle[Any]:
     """Return a handle to an application's ingress.
 

@@ -19,9 +19,10 @@ import msgspec
 
 import core
 from core.exceptions import RayError, RayTaskError
-from serve.config import HTTPOptions
+from serve.config import GRPCOptions, HTTPOptions
 from serve.controller import replicas as hands
 from serve.controller.collector import DEATHS, HEALTH_CHECK_FAILURES, START_FAILURES, STARTS, Collector, Source
+from serve.controller.grpc_front import GRPCFront
 from serve.controller.ingress import Ingress
 from serve.controller.replicas import RunningReplica, StartError
 from serve.controller.standing import standing
@@ -44,14 +45,16 @@ class Controller:
 
     Args:
         options: of HTTP.
+        grpc_options: of gRPC; None serves none.
     """
 
-    def __init__(self, options: HTTPOptions) -> None:
+    def __init__(self, options: HTTPOptions, grpc_options: GRPCOptions | None = None) -> None:
         self._apps: dict[str, Application] = {}
         #: what was deployed, by name, newest first
         self._history: dict[str, list[ApplicationSpec]] = {}
         self._replicas: dict[str, RunningReplica] = {}
         self._ingress = Ingress(options, core.get_runtime_context().get_temp_dir())
+        self._grpc = GRPCFront(grpc_options)
         self._targets = Targets(0, (), {}, {})
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
@@ -67,6 +70,14 @@ class Controller:
         port = self._ingress.port
         return self._ingress.options if port is None else self._ingress.options.model_copy(update={"port": port})
 
+    async def grpc_options(self) -> GRPCOptions | None:
+        """How gRPC is served; None if it is not."""
+        return self._grpc.options
+
+    async def grpc_port(self) -> int | None:
+        """The port of gRPC; None if none is served (yet)."""
+        return self._grpc.port
+
     async def deploy(self, specs: Sequence[ApplicationSpec], *, only_these: bool = False) -> dict[str, int]:
         """Take over applications, and return their revisions by name. All are taken over, or none.
 
@@ -77,7 +88,9 @@ class Controller:
         Raises:
             ValueError: two have one name or one route, or a route belongs to another application or cannot be served.
             OSError: the port is taken.
+            ImportError: gRPC is wanted and not installed.
         """
+        await self._grpc.open(msgspec.msgpack.encode(self._targets))
         self._check_routes(specs, only_these=only_these)
         if any(spec.route_prefix is not None for spec in specs):
             self._ingress.open()
@@ -110,6 +123,8 @@ class Controller:
 
     def _aim(self, spec: ApplicationSpec) -> int:
         app = self._apps.get(spec.name)
+        if app is not None and not app.deleting and app.spec == spec:
+            return spec.revision  # handed in as it runs, so that it stays
         history = self._history.setdefault(spec.name, [])
         spec = msgspec.structs.replace(spec, revision=history[0].revision + 1 if history else 1)
         history.insert(0, spec)
@@ -209,7 +224,7 @@ class Controller:
         await asyncio.gather(*(self.delete(name) for name in list(self._apps)))
         self._reconciling.cancel()
         self.collector.close()
-        await self._ingress.close()
+        await asyncio.gather(self._ingress.close(), self._grpc.close())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -226,6 +241,10 @@ class Controller:
         app = self._apps.get(name)
         return None if app is None else DeploymentID(app.spec.ingress, name)
 
+    async def targets(self) -> Targets:
+        """Return what routers know."""
+        return self._targets
+
     async def status(self) -> ServeStatus:
         """Return how everything is."""
         applications = {
@@ -238,7 +257,7 @@ class Controller:
             )
             for name, app in self._apps.items()
         }
-        return ServeStatus(self._ingress.states, applications)
+        return ServeStatus({**self._ingress.states, **self._grpc.states}, applications)
 
     # -- reconciling --------------------------------------------------------------------------------------------------
 
@@ -423,7 +442,8 @@ class Controller:
                 timeout = app.deployments[app.spec.ingress].spec
                 seconds = timeout.config.get("request_timeout_s") if timeout is not None else None
                 routes.append(Route(prefix, name, (Split(app.spec.revision, ingress, None, 1.0),), seconds))
-        return Targets(self._targets.version, tuple(routes), infos, configs)
+        ingresses = {name: app.spec.ingress for name, app in self._apps.items() if app.reachable}
+        return Targets(self._targets.version, tuple(routes), infos, configs, ingresses=ingresses)
 
     async def _publish(self) -> None:
         """Tell all routers what changed, and wait until they have taken it in."""
@@ -434,7 +454,7 @@ class Controller:
         local_router.update(targets, {key: replica.actor for key, replica in self._replicas.items()})
         encoded = msgspec.msgpack.encode(targets)
         told = [self._tell(replica, encoded) for replica in self._replicas.values() if replica.info is not None]
-        await asyncio.gather(self._ingress.publish(encoded), *told)
+        await asyncio.gather(self._ingress.publish(encoded), self._grpc.publish(encoded), *told)
 
     async def _tell(self, replica: RunningReplica, targets: bytes) -> None:
         with contextlib.suppress(RayError, TimeoutError):
@@ -467,4 +487,4 @@ def _router_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _overview(deployment: Deployment) -> DeploymentStatusOverview:
-    return DeploymentStatusOverview(deployment.status, deployment.message, deployment.states())
+    return DeploymentStatusOverview(deployment.status, deployment.message, deployment.states(), deployment.wanted)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from serve.config import HTTPOptions
+from serve.config import GRPCOptions, HTTPOptions
 from serve.controller.controller import Controller
 
 T = TypeVar("T")
@@ -20,16 +20,17 @@ class ControllerThread:
 
     Args:
         options: of HTTP.
+        grpc_options: of gRPC; None serves none.
     """
 
-    def __init__(self, options: HTTPOptions) -> None:
+    def __init__(self, options: HTTPOptions, grpc_options: GRPCOptions | None = None) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="serve-controller", daemon=True)
         self._thread.start()
-        self._controller: Controller = self._submit(self._make(options)).result()
+        self._controller: Controller = self._submit(self._make(options, grpc_options)).result()
 
-    async def _make(self, options: HTTPOptions) -> Controller:
-        return Controller(options)
+    async def _make(self, options: HTTPOptions, grpc_options: GRPCOptions | None) -> Controller:
+        return Controller(options, grpc_options)
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)

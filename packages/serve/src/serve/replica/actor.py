@@ -132,7 +132,11 @@ class Replica:
         began, error = time.perf_counter(), None
         try:
             async with _until(meta.deadline):
-                return await self._code.call(meta.method, args, kwargs)
+                if not meta.grpc:
+                    return await self._code.call(meta.method, args, kwargs)
+                answer = await _grpc().answer(self._code, meta.method, *args)
+                error = answer.error
+                return answer
         except Exception as raised:
             error = raised
             raise
@@ -150,7 +154,9 @@ class Replica:
         token = set_request_context(_context(meta))
         began, error = time.perf_counter(), None
         try:
-            async for item in self._code.stream(meta.method, args, kwargs):
+            code = self._code
+            items = _grpc().stream(code, meta.method, *args) if meta.grpc else code.stream(meta.method, args, kwargs)
+            async for item in items:
                 yield item
         except Exception as raised:
             error = raised
@@ -226,6 +232,12 @@ class Replica:
 async def _at_most(seconds: float, waiting: asyncio.Future[Any]) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(waiting, seconds)
+
+
+def _grpc() -> Any:
+    from serve.grpc_calls import serving  # noqa: PLC0415 - only gRPC needs it
+
+    return serving
 
 
 def _session_directory() -> str:

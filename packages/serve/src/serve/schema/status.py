@@ -17,6 +17,8 @@ class DeploymentStatusOverview:
     message: str
     #: number of replicas by state
     replica_states: dict[str, int] = field(default_factory=dict)
+    #: replicas it is to have
+    target_num_replicas: int = 0
 
 
 @dataclass(frozen=True)

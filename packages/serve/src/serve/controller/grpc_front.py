@@ -1,0 +1,103 @@
+"""The gRPC proxy: started with the first application, told of every publication, replaced when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import core
+from core.exceptions import RayError, RayTaskError
+from serve.config import GRPCOptions
+from serve.specs import NAMESPACE
+
+#: seconds that calls have to end when the proxy stops
+GRACE_S = 5.0
+#: calls of the proxy's actor at a time: each client that streams may have its replica wait in one
+MAX_CALLS = 10_000
+ACTOR_NAME = "SERVE_GRPC_PROXY"
+
+
+class GRPCFront:
+    """See the module's docstring.
+
+    Args:
+        options: of gRPC; None serves none.
+    """
+
+    def __init__(self, options: GRPCOptions | None) -> None:
+        self.options = options
+        #: the port that clients connect to; None before anything was served
+        self.port: int | None = None
+        self._proxy: Any = None
+        self._latest = b""
+        self._opening = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def open(self, targets: bytes) -> None:
+        """Begin to take calls, once.
+
+        Args:
+            targets: what is published.
+
+        Raises:
+            OSError: the port is taken.
+            ValueError: a servicer function cannot be imported.
+            ImportError: the extra ``grpc`` is not installed.
+        """
+        if self.options is None:
+            return
+        async with self._opening:
+            if self._proxy is None:
+                self._latest = self._latest or targets
+                await self._start(self.options)
+
+    async def _start(self, options: GRPCOptions) -> None:
+        from serve.grpc_ingress.actor import GRPCProxy  # noqa: PLC0415 - most serve no gRPC
+
+        name = ACTOR_NAME
+        proxy_class = core.remote(GRPCProxy).options(
+            name=name, namespace=NAMESPACE, num_cpus=0, max_concurrency=MAX_CALLS
+        )
+        proxy = proxy_class.remote(name, options, options.host)
+        try:
+            self.port = await proxy.start.remote(self._latest, self.port or options.port)
+        except RayTaskError as error:
+            core.kill(proxy)
+            raise (error.cause or error) from None
+        except RayError as error:
+            raise OSError(f"the gRPC proxy cannot be started: {error}") from error
+        self._proxy = proxy
+        self._watching = asyncio.get_running_loop().create_task(self._replace(proxy, options))
+
+    async def _replace(self, proxy: Any, options: GRPCOptions) -> None:
+        """Start another proxy, at the same port, when this one dies; clients connect anew by themselves."""
+        with contextlib.suppress(RayError):
+            await proxy.outlive.remote()
+        while self._proxy is proxy:
+            try:
+                await self._start(options)
+            except (RayError, OSError, ValueError):  # the port, or the name, is not free yet
+                await asyncio.sleep(0.1)
+
+    async def publish(self, targets: bytes) -> None:
+        """Tell the proxy."""
+        self._latest = targets
+        if self._proxy is not None:
+            with contextlib.suppress(RayError):
+                await self._proxy.publish.remote(targets)
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The proxy's state by name."""
+        return {} if self._proxy is None else {"grpc-proxy": "HEALTHY"}
+
+    async def close(self) -> None:
+        """Stop the proxy."""
+        proxy, self._proxy = self._proxy, None
+        if self._watching is not None:
+            self._watching.cancel()
+        if proxy is not None:
+            with contextlib.suppress(RayError, TimeoutError):
+                await asyncio.wait_for(proxy.stop.remote(GRACE_S).as_future(), GRACE_S + 2)
+            core.kill(proxy)

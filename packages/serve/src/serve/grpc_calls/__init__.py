@@ -1,0 +1,1 @@
+"""gRPC calls on their way between a proxy, which relays bytes, and a replica, which knows what they mean."""
