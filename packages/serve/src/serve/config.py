@@ -160,7 +160,7 @@ class LoggingConfig(Checked):
     #: ``TEXT`` for people, ``JSON`` for collectors: one object a line
     encoding: Literal["TEXT", "JSON"] = "TEXT"
     log_level: int | str = "INFO"
-    #: directory of the log files; None writes to the standard error
+    #: directory of the log files; None for ``logs`` in the session's directory, which ends with the session
     logs_dir: str | None = None
     #: one line for each request
     enable_access_log: bool = True

@@ -17,7 +17,15 @@ class AccessLog(Protocol):
     """Where a line for each request goes. Must not block."""
 
     def write(
-        self, scope: Scope, application: str, route: str, request_id: str, status: int, sent: int, seconds: float
+        self,
+        scope: Scope,
+        application: str,
+        route: str,
+        request_id: str,
+        status: int,
+        sent: int,
+        seconds: float,
+        replica: str = "",
     ) -> None:
         """Note a request."""
 
@@ -37,7 +45,8 @@ class Observer:
         self.requests = Requests()
         #: those that were answered in its place
         self.refusals = Requests()
-        self._log = log
+        #: may be changed
+        self.log = log
 
     def answered(
         self,
@@ -49,6 +58,7 @@ class Observer:
         sent: int,
         seconds: float,
         error: BaseException | None = None,
+        replica: str = "",
     ) -> None:
         """Learn of an answer.
 
@@ -61,22 +71,23 @@ class Observer:
             sent: bytes of its body.
             seconds: it took, to the last byte.
             error: what the user's code raised.
+            replica: that a proxy had it answered by.
         """
         exception = "" if error is None else type(error).__name__
         self.requests.ended((application, route, scope.get("method", "WEBSOCKET"), status, exception), seconds)
         if error is not None:
             self.requests.failed(request_id, route, error)
-        if self._log is not None:
-            self._log.write(scope, application, route, request_id, status, sent, seconds)
+        if self.log is not None:
+            self.log.write(scope, application, route, request_id, status, sent, seconds, replica)
 
     def turned_away(self, scope: Scope, application: str, route: str, request_id: str, status: int, sent: int) -> None:
         """Learn of a request that no application was given: there is none at its path, or no room."""
         self.refusals.ended((application, route, scope.get("method", "WEBSOCKET"), status, ""), 0.0)
-        if self._log is not None:
-            self._log.write(scope, application, route, request_id, status, sent, 0.0)
+        if self.log is not None:
+            self.log.write(scope, application, route, request_id, status, sent, 0.0)
 
     def refused(self, client: tuple[str, int] | None, status: int, reason: str) -> None:
         """Learn of what was refused before it was a request: it breaks HTTP's rules, or a limit."""
         self.refusals.ended(("", "", "UNKNOWN", status, ""), 0.0)
-        if self._log is not None:
-            self._log.refused(client, status, reason)
+        if self.log is not None:
+            self.log.refused(client, status, reason)

@@ -16,7 +16,12 @@ PROCESS: Final = f"{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def report(
-    *, ongoing: int, queued: dict[str, int], families: Iterable[Family], failures: Iterable[Failure] = ()
+    *,
+    ongoing: int,
+    queued: dict[str, int],
+    families: Iterable[Family],
+    log: str = "",
+    failures: Iterable[Failure] = (),
 ) -> Report:
     """Return what this process tells the collector.
 
@@ -24,9 +29,10 @@ def report(
         ongoing: requests that are being worked on.
         queued: requests in line, by deployment.
         families: what Serve counted.
+        log: path of its log.
         failures: what requests ended with since the last report.
     """
-    return Report(_process(), ongoing, queued, [*families, *_of_users()], list(failures))
+    return Report(_process(), ongoing, queued, [*families, *_of_users()], log, list(failures))
 
 
 def _process() -> str:

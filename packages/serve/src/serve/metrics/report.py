@@ -55,5 +55,7 @@ class Report(msgspec.Struct, array_like=True):
     #: requests in line, by ``str(DeploymentID)``: of a replica its own, of a router those it has not sent yet
     queued: dict[str, int]
     families: list[Family]
+    #: path of its log
+    log: str = ""
     #: since the last report
     failures: list[Failure] = msgspec.field(default_factory=list)

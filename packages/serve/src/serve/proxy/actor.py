@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+from pathlib import Path
 
 import msgspec
 
-from serve.config import HTTPOptions
+import core
+from serve.config import HTTPOptions, LoggingConfig
 from serve.handle import local_router
 from serve.http.listener import receive
 from serve.http.server import public_server
+from serve.logs.lines import Origin
+from serve.logs.setup import Log
 from serve.metrics import requests
 from serve.metrics.observer import Observer
 from serve.metrics.process import report
@@ -29,11 +34,14 @@ class Proxy:
     Args:
         listener: where the listening socket is handed out.
         options: of HTTP.
+        logging_config: how it logs; None for the defaults.
     """
 
-    def __init__(self, listener: str, options: HTTPOptions) -> None:
+    def __init__(self, listener: str, options: HTTPOptions, logging_config: LoggingConfig | None = None) -> None:
         self._listener = listener
-        self._observer = Observer()
+        directory = Path(core.get_runtime_context().get_temp_dir(), "logs")
+        self._log = Log(Origin("proxy", str(os.getpid())), logging_config or LoggingConfig(), directory)
+        self._observer = Observer(self._log if self._log.accesses else None)
         self._relay = Relay(local_router.router(), self._observer, options.request_timeout_s)
         self._server = public_server(self._relay, options, RelayProtocol, self._observer)
 
@@ -58,7 +66,9 @@ class Proxy:
         clients = Family("gauge", "serve_num_ongoing_http_requests", "HTTP requests that proxies are relaying.")
         clients.values[()] = ongoing
         families = [clients, *requests.of_clients(self._observer.requests, self._observer.refusals)]
-        return msgspec.msgpack.encode(report(ongoing=ongoing, queued=local_router.router().queued(), families=families))
+        return msgspec.msgpack.encode(
+            report(ongoing=ongoing, queued=local_router.router().queued(), families=families, log=str(self._log.path))
+        )
 
     async def stop(self, grace_s: float) -> bytes:
         """Finish what is in progress, for so many seconds at most, and report a last time."""
@@ -67,4 +77,5 @@ class Proxy:
             await asyncio.wait_for(self._server.drained(), min(grace_s, IDLE_S))
         await self._server.close(grace_s)
         self._relay.pool.close()
+        self._log.close()
         return self.report()

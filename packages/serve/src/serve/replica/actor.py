@@ -17,12 +17,14 @@ from typing import Any
 import msgspec
 
 import core
-from serve.config import HTTPOptions
+from serve.config import HTTPOptions, LoggingConfig
 from serve.context import RequestContext, reset_request_context, set_request_context
 from serve.handle import local_router
 from serve.http.limits import RequestLimits
 from serve.http.listener import receive
 from serve.http.server import HTTPServer, bind_unix, public_server
+from serve.logs.lines import Origin
+from serve.logs.setup import Log
 from serve.multiplex.cache import loaded_model_ids, unload_all_models
 from serve.replica.asgi import application
 from serve.replica.gate import Gate, GatedApp
@@ -93,6 +95,7 @@ class Replica:
         )
         self._code = UserCode(self._spec, replica_id, self._make_handle)
         self._numbers = Numbers(self._spec.id, replica_id, self._gate)
+        self._log: Log | None = None
         #: of proxies and of clients
         self._servers: list[HTTPServer] = []
         self._public: HTTPServer | None = None
@@ -100,6 +103,7 @@ class Replica:
 
     async def start(self) -> Ready:
         """Make the user's instance and begin to serve; whatever its constructor raises goes to the controller."""
+        self._log_as(self._spec.config["logging_config"])
         await self._code.make()
         await self._code.check_health()  # a version that is never well is no better than one that cannot start
         if self._serve_http:
@@ -113,6 +117,14 @@ class Replica:
             if self._direct is not None:
                 await self._accept_directly(app, self._direct)
         return Ready(os.getpid(), core.get_runtime_context().get_node_id(), self._socket)
+
+    def _log_as(self, config: dict[str, Any]) -> None:
+        """Begin to log, or go on in another way."""
+        if self._log is not None:
+            self._log.close()
+        origin = Origin("replica", self._id, self._spec.id.app, self._spec.id.name)
+        self._log = Log(origin, LoggingConfig.model_validate(config), Path(_session_directory(), "logs"))
+        self._numbers.log_to(self._log)
 
     async def _accept_directly(self, app: Callable[..., Any], direct: Direct) -> None:
         observer = self._numbers.direct
@@ -186,6 +198,8 @@ class Replica:
         """Take over options whose change needs no restart."""
         self._gate.max_ongoing = config["max_ongoing_requests"]
         self._gate.max_queued = config["max_queued_requests"]
+        if config["logging_config"] != self._spec.config["logging_config"]:
+            self._log_as(config["logging_config"])
         changed = config.get("user_config") != self._spec.config.get("user_config")
         self._spec = msgspec.structs.replace(self._spec, config=config)
         if changed:
@@ -221,6 +235,8 @@ class Replica:
         await unload_all_models()
         last = self._numbers.report()
         await self._code.end()
+        if self._log is not None:
+            self._log.close()
         return last
 
     def _make_handle(self, marker: HandleMarker) -> Any:

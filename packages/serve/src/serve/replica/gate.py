@@ -45,6 +45,8 @@ class Gate:
         self.total = 0
         #: the most that were in at a time since the last look
         self.peak = 0
+        #: what the application's lifespan left for its requests
+        self.lifespan_state: dict[str, Any] = {}
         self._line: deque[asyncio.Future[None]] = deque()
         self._emptied: asyncio.Event | None = None
 
@@ -132,8 +134,10 @@ class GatedApp:
         """Answer one request, or run the lifespan (ASGI)."""
         if scope["type"] == "lifespan":
             if self._direct:  # it runs on the server behind proxies, which every replica has
+                scope.get("state", {}).update(self._gate.lifespan_state)
                 await _no_lifespan(receive, send)
             else:
+                self._gate.lifespan_state = scope.get("state", {})
                 await self._app(scope, receive, send)
         elif self._direct:
             await self._from_client(scope, receive, send)
@@ -221,6 +225,8 @@ class GatedApp:
                     scope, self._app_name, _pattern(scope), request_id, status, sent, seconds, error
                 )
             reset_request_context(token)
+            if error is not None:  # the server logs it next, in this task
+                set_request_context(RequestContext(request_id, context.route, self._app_name))
 
 
 def _pattern(scope: Any) -> str:

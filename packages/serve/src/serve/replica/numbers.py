@@ -7,8 +7,9 @@ import time
 import msgspec
 
 from serve.handle import local_router
+from serve.logs.setup import Log
 from serve.metrics import requests
-from serve.metrics.observer import AccessLog, Observer
+from serve.metrics.observer import Observer
 from serve.metrics.process import report
 from serve.metrics.report import Family, Labels
 from serve.replica.gate import Gate
@@ -22,10 +23,9 @@ class Numbers:
         deployment: it belongs to.
         replica_id: of the replica.
         gate: counts who is in and in line.
-        log: of accesses by clients that come directly; None for none.
     """
 
-    def __init__(self, deployment: DeploymentID, replica_id: str, gate: Gate, log: AccessLog | None = None) -> None:
+    def __init__(self, deployment: DeploymentID, replica_id: str, gate: Gate) -> None:
         self._deployment = deployment
         self._gate = gate
         self._tags: Labels = (
@@ -36,7 +36,13 @@ class Numbers:
         #: of requests that come through proxies, which log them
         self.relayed = Observer()
         #: of requests that come from clients themselves
-        self.direct = Observer(log)
+        self.direct = Observer()
+        self._log: Log | None = None
+
+    def log_to(self, log: Log) -> None:
+        """Name the log of this replica; requests that come from clients themselves are logged too, if it says so."""
+        self._log = log
+        self.direct.log = log if log.accesses else None
 
     def called(self, meta: RequestMeta, began: float, error: Exception | None) -> None:
         """Count a call through a handle.
@@ -66,4 +72,6 @@ class Numbers:
             *requests.of_clients(self.direct.requests, self.direct.refusals),
         ]
         failures = [*self.relayed.requests.take_failures(), *self.direct.requests.take_failures()]
-        return msgspec.msgpack.encode(report(ongoing=gate.ongoing, queued=queued, families=families, failures=failures))
+        log = "" if self._log is None else str(self._log.path)
+        last = report(ongoing=gate.ongoing, queued=queued, families=families, log=log, failures=failures)
+        return msgspec.msgpack.encode(last)
