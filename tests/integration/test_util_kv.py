@@ -139,6 +139,10 @@ class Follower:
         async for change in kv.watch(prefix):
             kv.put(f"heard/{change.key}", change.value or b"")
 
+    async def wait_in_the_loop(self, prefix: str) -> bytes | None:
+        change = kv.watch(prefix).poll(PATIENCE)
+        return change.value if change is not None else None
+
     def pid(self) -> int:
         return os.getpid()
 
@@ -155,6 +159,14 @@ def test_processes_hear_of_each_other(session: object) -> None:
         assert change.version > version
     core.kill(follower)
     del following
+
+
+def test_a_watch_may_block_the_loop_of_an_asyncio_actor(session: object) -> None:
+    follower = Follower.remote()
+    core.get(follower.pid.remote())
+    waiting = follower.wait_in_the_loop.remote("late/")
+    kv.put("late/1", b"there")
+    assert core.get(waiting, timeout=PATIENCE) == b"there"
 
 
 def test_a_watcher_that_dies_is_not_waited_for(session: object) -> None:

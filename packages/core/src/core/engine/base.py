@@ -44,7 +44,12 @@ class KeyValueStore(Protocol):
     def changes(self, watch: int, prefix: str, after: int) -> concurrent.futures.Future[KeyChanges]:
         """Return what will hold a watcher's next changes; asking tells that it has taken in those up to ``after``."""
 
-    def unwatch(self, watch: int) -> None: ...
+    def wait(self, future: concurrent.futures.Future[KeyChanges], timeout: float | None) -> bool:
+        """Wait for `changes` in any thread, one that reads for all others included; return whether it is done."""
+
+    def unwatch(self, watch: int, asking: concurrent.futures.Future[KeyChanges] | None) -> None:
+        """End a watcher, and cancel what it waits for."""
+
     def when_taken(self, key: str, version: int) -> concurrent.futures.Future[KeyReply]: ...
 
 

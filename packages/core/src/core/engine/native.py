@@ -301,7 +301,7 @@ class NativeEngine:
 
 def _forked(engine: weakref.ref[NativeEngine]) -> None:
     alive = engine()
-    if alive is not None and current.engine is alive:
+    if alive is not None and alive is current.engine:
         alive.forked()
 
 

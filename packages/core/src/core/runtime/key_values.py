@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,12 @@ from core.runtime.waiting import FutureWaiter
 
 if TYPE_CHECKING:
     from core.runtime.runtime import Runtime
+
+
+class _Answer(concurrent.futures.Future[Any]):
+    """The answer to a request, which a thread can also wait for by reading itself."""
+
+    waiter: FutureWaiter
 
 
 class KeyValueClient:
@@ -49,12 +56,21 @@ class KeyValueClient:
         """See ``KeyValueStore``."""
         return self._future(lambda number: to_node.KeyWatch(number, watch, prefix, after))
 
-    def unwatch(self, watch: int) -> None:
+    def wait(self, future: concurrent.futures.Future[Any], timeout: float | None) -> bool:
+        """See ``KeyValueStore``."""
+        assert isinstance(future, _Answer), "only what this made can be waited for by reading"
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return future.done() or self._rt.reactor.wait(future.waiter, deadline)
+
+    def unwatch(self, watch: int, asking: concurrent.futures.Future[Any] | None) -> None:
         """See ``KeyValueStore``."""
         with self._rt.lock:
             if self._rt.failure is None:
                 self._rt.to_node(to_node.KeyUnwatch(watch))
                 self._rt.flush_node()
+            if isinstance(asking, _Answer) and asking.cancel():
+                self._rt.reactor.complete(asking.waiter)
+                self._rt.reactor.wake()  # its thread may be reading
 
     def when_taken(self, key: str, version: int) -> concurrent.futures.Future[from_node.KeyReply]:
         """See ``KeyValueStore``."""
@@ -62,7 +78,7 @@ class KeyValueClient:
 
     def _future(self, make: Any) -> concurrent.futures.Future[Any]:
         runtime = self._rt
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        future = _Answer()
         numbers: list[int] = []
 
         def deliver() -> None:
@@ -75,7 +91,7 @@ class KeyValueClient:
             else:
                 future.set_result(waiter.reply)
 
-        waiter = FutureWaiter(runtime.reactor, deliver)
+        waiter = future.waiter = FutureWaiter(runtime.reactor, deliver)
         with runtime.lock:  # no reply is handled before its number is known here
             numbers.append(runtime.open_request(make, waiter)[0])
         return future

@@ -76,6 +76,7 @@ class FutureWaiter(ReplyWaiter):
     def __init__(self, reactor: Reactor, deliver: Callable[[], None]) -> None:
         self._reactor = reactor
         self._deliver = deliver
+        self._done = False
         super().__init__()
 
     @property
@@ -85,6 +86,6 @@ class FutureWaiter(ReplyWaiter):
 
     @done.setter
     def done(self, value: bool) -> None:
-        self._done = value
-        if value:
+        if value and not self._done:  # an answer, a cancellation and the session's end may come together
             self._reactor.after.append(self._deliver)
+        self._done = value

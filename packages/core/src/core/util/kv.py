@@ -202,11 +202,12 @@ class Watch:
         while not self._ready:
             if self._closed:
                 return None
-            try:
-                self._take(self._ask().result(timeout))
-            except concurrent.futures.CancelledError:
+            asking = self._ask()
+            if not self._store.wait(asking, timeout):
                 return None
-            except TimeoutError:
+            try:
+                self._take(asking.result())
+            except concurrent.futures.CancelledError:  # by close()
                 return None
         return self._next()
 
@@ -241,9 +242,7 @@ class Watch:
         self._closed = True
         self._ready.clear()
         asking, self._asking = self._asking, None
-        if asking is not None:
-            asking.cancel()
-        self._store.unwatch(self._number)
+        self._store.unwatch(self._number, asking)
 
     def __enter__(self) -> Self:
         return self

@@ -66,10 +66,17 @@ class InlineKeyValues:
         self._perform(instructions)
         return future
 
-    def unwatch(self, watch: int) -> None:
+    def wait(self, future: concurrent.futures.Future[Any], timeout: float | None) -> bool:
+        """See ``KeyValueStore``."""
+        return bool(concurrent.futures.wait([future], timeout).done)
+
+    def unwatch(self, watch: int, asking: concurrent.futures.Future[Any] | None) -> None:
         """See ``KeyValueStore``."""
         with self._lock:
             instructions = self._store.unwatch(b"", watch)
+            self._open = {number: future for number, future in self._open.items() if future is not asking}
+        if asking is not None and asking.cancel():
+            asking.set_running_or_notify_cancel()  # or nobody who waits would hear of it
         self._perform(instructions)
 
     def when_taken(self, key: str, version: int) -> concurrent.futures.Future[KeyReply]:
@@ -85,7 +92,7 @@ class InlineKeyValues:
         with self._lock:
             waiting, self._open = list(self._open.values()), {}
         for future in waiting:
-            if future.set_running_or_notify_cancel():
+            if not future.cancelled() and future.set_running_or_notify_cancel():
                 future.set_exception(RaySystemError("core.shutdown() was called"))
 
     def _request(self) -> tuple[int, concurrent.futures.Future[Any]]:
