@@ -12,32 +12,37 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 import core
 from core.exceptions import RayError, RayTaskError
+from serve.admin.server import Administration
 from serve.config import GRPCOptions, HTTPOptions
 from serve.controller import replicas as hands
+from serve.controller import traffic
 from serve.controller.collector import DEATHS, HEALTH_CHECK_FAILURES, START_FAILURES, STARTS, Collector, Source
 from serve.controller.grpc_front import GRPCFront
 from serve.controller.ingress import Ingress
 from serve.controller.replicas import RunningReplica, StartError
 from serve.controller.standing import standing
+from serve.controller.traffic import Revisions
 from serve.handle import local_router
-from serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
-from serve.specs import ApplicationSpec, DeploymentID, ReplicaState, Route, Split, Targets
+from serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus, TrafficOverview
+from serve.specs import ApplicationSpec, DeploymentID, ReplicaState, Route, Split, Targets, Traffic
 from serve.state.application import Application, ApplicationStatus
 from serve.state.deployment import Deployment, Reconfigure, Start, Stop
+
+if TYPE_CHECKING:
+    from serve.admin.deployer import Outcome
+    from serve.schema.deploy import ServeDeploySchema
 
 logger = logging.getLogger("serve")
 
 #: seconds that routers have to take a publication in
 PUBLISH_S = 5.0
-#: of each application
-KEPT_REVISIONS = 10
 
 
 class Controller:
@@ -50,8 +55,8 @@ class Controller:
 
     def __init__(self, options: HTTPOptions, grpc_options: GRPCOptions | None = None) -> None:
         self._apps: dict[str, Application] = {}
-        #: what was deployed, by name, newest first
-        self._history: dict[str, list[ApplicationSpec]] = {}
+        #: what was deployed
+        self._revisions = Revisions()
         self._replicas: dict[str, RunningReplica] = {}
         self._ingress = Ingress(options, core.get_runtime_context().get_temp_dir())
         self._grpc = GRPCFront(grpc_options)
@@ -60,10 +65,24 @@ class Controller:
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
         self._reconciling = asyncio.get_running_loop().create_task(self._run())
+        #: what operators order
+        self.admin = Administration(self)
         #: knows what all processes count
         self.collector = Collector(self._sources, lambda: standing(self._apps.values()))
 
     # -- orders -------------------------------------------------------------------------------------------------------
+
+    async def open_admin(self, host: str, port: int) -> str:
+        """Serve the REST API, and return its address.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        return self.admin.open(host, port)
+
+    async def apply(self, config: ServeDeploySchema, *, dry_run: bool = False) -> Outcome:
+        """Carry out a config file: see `serve.admin.deployer.Deployer.deploy`."""
+        return await self.admin.deploy(config, dry_run=dry_run)
 
     async def http_options(self) -> HTTPOptions:
         """How HTTP is served; the port is the real one once something is."""
@@ -125,10 +144,7 @@ class Controller:
         app = self._apps.get(spec.name)
         if app is not None and not app.deleting and app.spec == spec:
             return spec.revision  # handed in as it runs, so that it stays
-        history = self._history.setdefault(spec.name, [])
-        spec = msgspec.structs.replace(spec, revision=history[0].revision + 1 if history else 1)
-        history.insert(0, spec)
-        del history[KEPT_REVISIONS:]
+        spec = self._revisions.add(spec)
         if app is None:
             self._apps[spec.name] = Application(spec, _new_id)
         else:
@@ -136,35 +152,83 @@ class Controller:
         return spec.revision
 
     async def revisions(self, name: str) -> list[ApplicationSpec]:
-        """Return what was deployed under a name, newest first; the last `KEPT_REVISIONS` are remembered."""
-        return list(self._history.get(name, ()))
+        """Return what was deployed under a name, newest first; the last ten are remembered."""
+        return self._revisions.of(name)
 
     async def rollback(self, name: str, revision: int | None = None) -> int:
-        """Deploy what a revision was once more, as a new revision; return its number.
+        """Deploy what a revision was once more, as a new revision; return the number of what runs then.
 
         Args:
             name: of the application.
-            revision: which; None for the last that ran before what is deployed now.
+            revision: which; None for the last that ran before what is deployed now. If a second revision shares the
+                requests, None (and the number of the first one) takes it out again.
 
         Raises:
             ValueError: there is no such application, or no such revision (any more).
         """
-        app = self._apps.get(name)
-        if app is None or app.deleting:
-            raise ValueError(f"there is no application {name!r} to roll back")
-        history = self._history[name]
-        if revision is None:
-            earlier = [spec for spec in history if spec.revision < app.spec.revision]
-            if not earlier:
-                raise ValueError(f"application {name!r} has no earlier revision to go back to")
-            wanted = earlier[0]
-        else:
-            found = [spec for spec in history if spec.revision == revision]
-            if not found:
-                known = ", ".join(str(spec.revision) for spec in history)
-                raise ValueError(f"application {name!r} has no revision {revision} (any more); there are: {known}")
-            wanted = found[0]
-        return (await self.deploy([wanted]))[name]
+        app = traffic.running(self._apps, name)
+        earlier = traffic.way_back(app, self._revisions, revision)
+        if earlier is not None:
+            return (await self.deploy([earlier]))[name]
+        app.drop()
+        self._changed.set()
+        return app.spec.revision
+
+    async def stage(self, spec: ApplicationSpec, weight: float = 0.0, **rules: Any) -> int:
+        """Start a new revision beside the one that runs, and return its number.
+
+        Args:
+            spec: the new revision.
+            weight: its share of the requests, 0 to 1.
+            **rules: ``header``, ``shadow``: see `Traffic`.
+
+        Raises:
+            ValueError: nothing of this name runs, or the two cannot share requests.
+        """
+        self._refuse_split()
+        revision = traffic.stage(self._apps, self._revisions, spec, Traffic(weight, **rules))
+        self._changed.set()
+        return revision
+
+    async def set_traffic(
+        self,
+        name: str,
+        weights: Mapping[int, float],
+        *,
+        header: tuple[str, str] | None = None,
+        shadow: int | None = None,
+    ) -> None:
+        """Share an application's requests between the revision that runs and another one.
+
+        Args:
+            name: of the application.
+            weights: shares by revision, of any sum; the running one alone ends the sharing.
+            header: name and value of a field that leads to the other one whatever the weights.
+            shadow: revision that gets copies of all requests, and whose answers are thrown away.
+
+        Raises:
+            ValueError: no such application or revision, or shares that make no sense.
+        """
+        self._refuse_split()
+        app = traffic.running(self._apps, name)
+        traffic.set_traffic(app, self._revisions, weights, header=header, shadow=shadow)
+        self._changed.set()
+
+    async def promote(self, name: str) -> int:
+        """Make the second revision of an application the only one, and return its number.
+
+        Raises:
+            ValueError: there is no second revision.
+        """
+        revision = traffic.running(self._apps, name).promote().revision
+        self._changed.set()
+        return revision
+
+    def _refuse_split(self) -> None:
+        if self._ingress.options.num_proxies == 0:
+            raise ValueError(
+                "two revisions share requests by a proxy; num_proxies=0 has none. Start Serve with another"
+            )
 
     async def scale(self, app: str, deployment: str, num_replicas: int) -> None:
         """Change how many replicas a deployment has, until it is deployed anew.
@@ -201,6 +265,11 @@ class Controller:
             return True
         if app.rejected is not None and app.rejected[0] == revision:
             return True
+        if app.spec.revision != revision:  # a second one, or one that somebody has taken out
+            beside = app.candidate
+            if beside is None or beside.spec.revision != revision:
+                return True
+            return beside.settled and name in self._targets.splits and self._published(app)
         return app.status is ApplicationStatus.RUNNING and self._published(app)
 
     def _published(self, app: Application) -> bool:
@@ -208,7 +277,7 @@ class Controller:
         if app.spec.route_prefix is None:
             return True
         routed = any(route.app == app.spec.name for route in self._targets.routes)
-        return routed and self._ingress.proxied == self._ingress.wants_proxies(self._routed())
+        return routed and self._ingress.proxied == self._wants_proxies()
 
     async def delete(self, name: str) -> None:
         """Delete an application and wait until it is gone; nothing happens if there is none."""
@@ -224,7 +293,7 @@ class Controller:
         await asyncio.gather(*(self.delete(name) for name in list(self._apps)))
         self._reconciling.cancel()
         self.collector.close()
-        await asyncio.gather(self._ingress.close(), self._grpc.close())
+        await asyncio.gather(self._ingress.close(), self._grpc.close(), self.admin.close())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -233,6 +302,7 @@ class Controller:
         """End without a session to talk to: it was shut down first."""
         self._reconciling.cancel()
         self.collector.close()
+        await self.admin.close()
         for task in list(self._tasks):
             task.cancel()
 
@@ -254,6 +324,7 @@ class Controller:
                 {key: _overview(deployment) for key, deployment in app.deployments.items()},
                 app.spec.route_prefix,
                 app.spec.revision,
+                _traffic(app),
             )
             for name, app in self._apps.items()
         }
@@ -290,7 +361,7 @@ class Controller:
         await self._arrange_ingress()
         for name in [name for name, app in self._apps.items() if app.gone]:
             del self._apps[name]
-            self._history.pop(name, None)
+            self._revisions.forget(name)
             await self._publish()
         async with self._settled:
             self._settled.notify_all()
@@ -316,9 +387,9 @@ class Controller:
     # -- replicas -----------------------------------------------------------------------------------------------------
 
     def _start(self, app: Application, action: Start) -> None:
-        is_ingress = action.spec.id.name == app.spec.ingress
+        is_ingress = action.spec.id.name in app.ingresses
         direct = None
-        if is_ingress and not self._ingress.wants_proxies(self._routed()):
+        if is_ingress and not self._wants_proxies():
             direct = self._ingress.direct(app.spec)
         replica = hands.create(action.spec, action.replica_id, serve_http=is_ingress, direct=direct)
         self._replicas[action.replica_id] = replica
@@ -424,26 +495,35 @@ class Controller:
     def _routed(self) -> list[ApplicationSpec]:
         return [app.spec for app in self._apps.values() if app.spec.route_prefix is not None and not app.deleting]
 
+    def _wants_proxies(self) -> bool:
+        split = any(app.candidate is not None and app.spec.route_prefix is not None for app in self._apps.values())
+        return split or self._ingress.wants_proxies(self._routed())
+
     def _build_targets(self) -> Targets:
         infos: dict[str, Any] = {}
         configs: dict[str, dict[str, Any]] = {}
         routes: list[Route] = []
+        splits: dict[str, tuple[Split, ...]] = {}
         for name, app in self._apps.items():
-            for deployment in app.deployments.values():
+            shares = app.splits
+            if shares:
+                splits[name] = shares
+            for deployment in app.serving():
                 if deployment.spec is None:
                     continue
                 key = str(deployment.id)
                 running = (self._replicas.get(replica.replica_id) for replica in deployment.running)
-                infos[key] = tuple(each.info for each in running if each is not None and each.info is not None)
-                configs[key] = _router_config(deployment.spec.config)
+                found = tuple(each.info for each in running if each is not None and each.info is not None)
+                infos[key] = infos.get(key, ()) + found
+                configs.setdefault(key, _router_config(deployment.spec.config))
             prefix = app.spec.route_prefix
             if prefix is not None and app.reachable:
                 ingress = DeploymentID(app.spec.ingress, name)
                 timeout = app.deployments[app.spec.ingress].spec
                 seconds = timeout.config.get("request_timeout_s") if timeout is not None else None
-                routes.append(Route(prefix, name, (Split(app.spec.revision, ingress, None, 1.0),), seconds))
+                routes.append(Route(prefix, name, shares or (Split(app.spec.revision, ingress, None, 1.0),), seconds))
         ingresses = {name: app.spec.ingress for name, app in self._apps.items() if app.reachable}
-        return Targets(self._targets.version, tuple(routes), infos, configs, ingresses=ingresses)
+        return Targets(self._targets.version, tuple(routes), infos, configs, splits, ingresses)
 
     async def _publish(self) -> None:
         """Tell all routers what changed, and wait until they have taken it in."""
@@ -463,7 +543,7 @@ class Controller:
     async def _arrange_ingress(self) -> None:
         """Start the proxies when they are needed, and let them have the clients."""
         routed = self._routed()
-        if self._ingress.proxied or not routed or not self._ingress.wants_proxies(routed):
+        if self._ingress.proxied or not routed or not self._wants_proxies():
             return
         await self._ingress.start_proxies(msgspec.msgpack.encode(self._targets))
         await asyncio.gather(*(self._leave_clients(replica) for replica in self._replicas.values() if replica.direct))
@@ -488,3 +568,20 @@ def _router_config(config: dict[str, Any]) -> dict[str, Any]:
 
 def _overview(deployment: Deployment) -> DeploymentStatusOverview:
     return DeploymentStatusOverview(deployment.status, deployment.message, deployment.states(), deployment.wanted)
+
+
+def _traffic(app: Application) -> tuple[TrafficOverview, ...]:
+    beside = app.candidate
+    if beside is None:
+        return ()
+    shared = {each.revision: each for each in app.splits}
+    return tuple(
+        TrafficOverview(
+            spec.revision,
+            shared[spec.revision].weight if shared else float(spec is app.spec),
+            None if spec is app.spec else beside.traffic.header,
+            spec is not app.spec and beside.traffic.shadow,
+            {name: _overview(machine) for name, machine in machines.items()},
+        )
+        for spec, machines in ((app.spec, {}), (beside.spec, beside.deployments))
+    )

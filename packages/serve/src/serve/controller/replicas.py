@@ -102,7 +102,7 @@ async def end_of(replica: RunningReplica) -> str:
 
 
 async def check(replica: RunningReplica, timeout_s: float) -> tuple[str, bool]:
-    """Ask for a replica's health and the models it holds; returns what is wrong, or nothing, and whether it answered."""
+    """Ask for a replica's health and its models; returns what is wrong, or nothing, and whether it answered."""
     try:
         stats: Stats = await asyncio.wait_for(replica.actor.check_health.remote().as_future(), timeout_s)
     except TimeoutError:

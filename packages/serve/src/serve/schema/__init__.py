@@ -5,24 +5,30 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from serve.schema.status import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
+from serve.schema.status import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus, TrafficOverview
 
 if TYPE_CHECKING:
     from serve.schema.check import Checkup, check
     from serve.schema.deploy import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
+    from serve.schema.details import ApplicationDetails, DeploymentDetails, ReplicaDetails, ServeInstanceDetails
     from serve.schema.problems import ConfigError, Problem
     from serve.schema.text import read, read_file
 
 __all__ = [
+    "ApplicationDetails",
     "ApplicationStatusOverview",
     "Checkup",
     "ConfigError",
+    "DeploymentDetails",
     "DeploymentSchema",
     "DeploymentStatusOverview",
     "Problem",
+    "ReplicaDetails",
     "ServeApplicationSchema",
     "ServeDeploySchema",
+    "ServeInstanceDetails",
     "ServeStatus",
+    "TrafficOverview",
     "check",
     "read",
     "read_file",
@@ -30,12 +36,16 @@ __all__ = [
 
 #: name -> module that defines it; only who works with config files needs them
 _HOMES = {
+    "ApplicationDetails": "details",
     "Checkup": "check",
     "ConfigError": "problems",
+    "DeploymentDetails": "details",
     "DeploymentSchema": "deploy",
     "Problem": "problems",
+    "ReplicaDetails": "details",
     "ServeApplicationSchema": "deploy",
     "ServeDeploySchema": "deploy",
+    "ServeInstanceDetails": "details",
     "check": "check",
     "read": "text",
     "read_file": "text",

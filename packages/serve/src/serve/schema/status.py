@@ -22,6 +22,21 @@ class DeploymentStatusOverview:
 
 
 @dataclass(frozen=True)
+class TrafficOverview:
+    """One of two revisions that share an application's requests."""
+
+    revision: int
+    #: share of the requests that no rule decides, 0 to 1; the new one gets nothing before it runs
+    weight: float
+    #: name and value of a header field that leads to it whatever the weights
+    header: tuple[str, str] | None = None
+    #: it gets copies of all requests, and its answers are thrown away
+    shadow: bool = False
+    #: deployments of its own; the others it shares
+    deployments: dict[str, DeploymentStatusOverview] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ApplicationStatusOverview:
     """How an application is."""
 
@@ -32,6 +47,8 @@ class ApplicationStatusOverview:
     route_prefix: str | None = None
     #: counts the deploys of this name
     revision: int = 1
+    #: the revisions that share the requests, the one that runs first; empty if there is only that
+    traffic: tuple[TrafficOverview, ...] = ()
 
 
 @dataclass(frozen=True)

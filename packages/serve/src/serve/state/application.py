@@ -17,6 +17,9 @@ from serve.specs import ApplicationSpec, DeploymentID, DeploymentSpec, Split, Tr
 from serve.state.candidate import Candidate, told_apart
 from serve.state.deployment import Action, Deployment, DeploymentStatus
 
+#: revisions that ran, whose numbers are remembered
+KEPT = 100
+
 
 class ApplicationStatus(enum.StrEnum):
     """How an application is. Ray's words."""
@@ -46,6 +49,8 @@ class Application:
     #: revision that was given up, and why
     rejected: tuple[int, str] | None = None
     deleting: bool = False
+    #: revisions that were healthy as a whole, oldest first
+    served: list[int] = field(default_factory=list)
     #: the revision that shares the requests
     candidate: Candidate | None = None
     #: deployments of former candidates, until their replicas have stopped
@@ -85,13 +90,21 @@ class Application:
         Raises:
             ValueError: what is deployed does not run yet.
         """
+        self.refuse_to_stage()
+        self.drop()
+        self.rejected = None
+        self.candidate = Candidate(told_apart(spec, self.spec), traffic, self.deployments, self.new_id)
+
+    def refuse_to_stage(self) -> None:
+        """Raise what `stage` would.
+
+        Raises:
+            ValueError: what is deployed does not run yet.
+        """
         if self.deleting or self.good is not self.spec:
             raise ValueError(
                 f"application {self.spec.name!r} has no revision that runs, beside which another could; deploy it first"
             )
-        self.drop()
-        self.rejected = None
-        self.candidate = Candidate(told_apart(spec, self.spec), traffic, self.deployments, self.new_id)
 
     def promote(self) -> ApplicationSpec:
         """Make the candidate what is wanted; its replicas stay, and more start as needed before the old ones stop.
@@ -132,6 +145,17 @@ class Application:
         """How two revisions share the requests; nothing if one has them all."""
         return self.candidate.splits(self.spec) if self.candidate is not None else ()
 
+    @property
+    def ingresses(self) -> set[str]:
+        """The deployments that requests come to: one, or that of each revision."""
+        return {self.spec.ingress, *([self.candidate.spec.ingress] if self.candidate is not None else [])}
+
+    def serving(self) -> Iterator[Deployment]:
+        """Yield the machines whose replicas may get requests: those of a candidate only when it is ready."""
+        yield from self.deployments.values()
+        if self.candidate is not None and self.candidate.ready:
+            yield from self.candidate.deployments.values()
+
     def machines(self) -> Iterator[Deployment]:
         """Yield the machines of all deployments, those of a candidate and of former ones included."""
         yield from self.deployments.values()
@@ -163,6 +187,9 @@ class Application:
                 del self.deployments[name]
         if self._settled(self._removed()) and not self.deleting:
             self.good = self.spec
+            if self.spec.revision not in self.served:
+                self.served.append(self.spec.revision)
+                del self.served[:-KEPT]
         if self.candidate is not None:
             actions += self.candidate.plan(now)
         for deployment in self._leaving:
