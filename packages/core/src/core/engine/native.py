@@ -301,7 +301,10 @@ class NativeEngine:
 
 def _forked(engine: weakref.ref[NativeEngine]) -> None:
     alive = engine()
-    if alive is not None and alive is current.engine:
+    if alive is None:
+        return
+    running: object = current.engine
+    if running is alive:
         alive.forked()
 
 
