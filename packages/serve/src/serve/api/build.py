@@ -17,6 +17,7 @@ import msgspec
 
 from serve.api.deployment import Application, Deployment
 from serve.asgi.marks import is_asgi
+from serve.handle.deployment_handle import DeploymentHandle
 from serve.specs import ApplicationSpec, DeploymentID, DeploymentSpec, HandleMarker
 
 
@@ -36,15 +37,39 @@ def build(
         TypeError: something that is no application, or arguments that cannot be pickled, named by deployment.
         ValueError: the prefix is not one, or there are options for a deployment that the application does not have.
     """
-    if not isinstance(app, Application):
-        hint = "; call .bind() on the deployment first" if hasattr(app, "bind") else ""
-        raise TypeError(f"expected an application, as MyDeployment.bind() makes it, not {app!r}{hint}")
-    if route_prefix is not None and not route_prefix.startswith("/"):
-        raise ValueError(f"route_prefix must begin with '/', not {route_prefix!r}")
+    app = check_application(app, route_prefix)
     builder = _Builder(name, settings or Settings())
     ingress = builder.add(app)
     builder.refuse_unused_options()
     return ApplicationSpec(name, ingress.name, tuple(builder.specs), route_prefix, **declared)
+
+
+def check_application(app: object, route_prefix: str | None) -> Application[Any]:
+    """Return the application, if it is one and the prefix can be served.
+
+    Raises:
+        TypeError: it is none; the text says what to do with what was given.
+        ValueError: the prefix is not one.
+    """
+    if not isinstance(app, Application):
+        raise TypeError(f"expected an application, as MyDeployment.bind() makes it, not {app!r}{_hint(app)}")
+    if route_prefix is not None and not route_prefix.startswith("/"):
+        raise ValueError(f"route_prefix must begin with '/', not {route_prefix!r}")
+    return app
+
+
+def _hint(app: object) -> str:
+    if isinstance(app, Deployment):
+        return f"; bind its arguments first: {app.name}.bind(...)"
+    if inspect.isclass(app) or inspect.isroutine(app):
+        return f"; decorate {app.__name__} with @serve.deployment, then pass {app.__name__}.bind(...)"
+    if isinstance(app, DeploymentHandle):
+        return ", which runs already; call it with .remote(...)"
+    if callable(app):
+        return (
+            "; an ASGI application is served by a class: @serve.deployment, below it @serve.ingress(app), then .bind()"
+        )
+    return ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +124,8 @@ class _Builder:
         uses: list[str] = []
         blob = self._pickle(app, uses)
         config = self._settings.apply(app.deployment, deployment_id.name).config
-        version = hashlib.sha256(blob + _source(target) + msgspec.json.encode(config.restart_part())).hexdigest()[:16]
+        needs_restart = _comparable(blob) + _source(target) + msgspec.json.encode(config.restart_part())
+        version = hashlib.sha256(needs_restart).hexdigest()[:16]
         self.specs.append(
             DeploymentSpec(
                 deployment_id,
@@ -170,6 +196,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         if starlette is not None and type(obj) is starlette.State:
             return starlette.State, (obj._state,)  # noqa: SLF001 - what its constructor takes
         return super().reducer_override(obj)
+
+
+def _comparable(blob: bytes) -> bytes:
+    """Return a pickle without what differs from process to process: cloudpickle draws an id for each class by value."""
+    drawn = getattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", {})
+    for identifier in list(drawn.values()):
+        blob = blob.replace(identifier.encode(), b"")
+    return blob
 
 
 def _source(target: Callable[..., Any]) -> bytes:

@@ -1,0 +1,41 @@
+"""What the REST API needs of the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from serve.config import HTTPOptions
+from serve.schema.status import ServeStatus
+from serve.specs import ApplicationSpec, Targets
+
+
+class Desk(Protocol):
+    """Where orders are handed in: the controller. Its methods run on the event loop that calls them."""
+
+    async def http_options(self) -> HTTPOptions:
+        """Return how HTTP is served."""
+
+    async def targets(self) -> Targets:
+        """Return what routers know."""
+
+    async def status(self) -> ServeStatus:
+        """Return how everything is."""
+
+    async def deploy(self, specs: Sequence[ApplicationSpec], *, only_these: bool = False) -> dict[str, int]:
+        """Take over applications, and return their revisions."""
+
+    async def wait_for(self, name: str, revision: int) -> None:
+        """Wait until a revision runs, or raise RuntimeError with the reason why it never will."""
+
+    async def delete(self, name: str) -> None:
+        """Delete an application and wait until it is gone."""
+
+    async def revisions(self, name: str) -> list[ApplicationSpec]:
+        """Return what was deployed under a name, newest first."""
+
+    async def rollback(self, name: str, revision: int | None = None) -> int:
+        """Deploy an earlier revision once more."""
+
+    async def scale(self, app: str, deployment: str, num_replicas: int) -> None:
+        """Change how many replicas a deployment has."""
