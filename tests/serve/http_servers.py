@@ -74,7 +74,7 @@ def relayed(app: Any, limits: RequestLimits, directory: Path) -> Iterator[int]:
     """Serve an application behind a relay; yields the relay's port."""
     with loop_thread() as run, loop_thread() as run_replica:
         path = str(directory / "r.sock")
-        replica = HTTPServer(app, limits=RequestLimits(), server_header=False)
+        replica = HTTPServer(app, limits=RequestLimits())
         run_replica(replica.start([bind_unix(path)]))
         router = Router()
         relay = Relay(router, Observer())

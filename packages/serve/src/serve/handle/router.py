@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from serve.errors import BackPressureError, DeploymentUnavailableError
 from serve.specs import DeploymentID, ReplicaInfo, Targets
 from serve.state.replica_set import ReplicaSet
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """What a request needs of a replica."""
 
     deployment: DeploymentID

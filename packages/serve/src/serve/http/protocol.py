@@ -4,26 +4,58 @@ uvicorn's parser (llhttp) refuses broken syntax. What it lets through and a serv
 fields, unknown expectations and transfer codings, heads without end, clients that stop in the middle. Each gets the
 status that RFC 9110 and 9112 name, at once, and costs no application anything.
 
-Timers are set only when a request does not arrive whole in one piece, so the usual request pays for none.
+A connection's requests stand in line: the first is being answered, the last may still be coming in. What answers them
+(an application's `Cycle`; a proxy has its own kind) is made by `_make_turn`.
+
+Deadlines are set only when a request does not arrive whole in one piece, and one timer watches for idleness, however
+many requests there are; so the usual request pays for no timer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from collections import deque
+from typing import Any, Protocol
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from serve.http.corked import CorkedTransport
+from serve.http.cycle import Cycle
 from serve.http.limits import Refused, RequestLimits
+from serve.metrics.observer import Observer
 
 #: RFC 3986 host and port, without user information
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]*)?")
 _LONG = re.compile(rb"[0-9]{1,18}")
+#: what scopes say of ASGI. From 2.4 on, sending to a client that left raises, which spares streams a second task
+_ASGI = {"version": "3.0", "spec_version": "2.4"}
+
+
+class Turn(Protocol):
+    """One request in a connection's line, and what answers it."""
+
+    #: something of the answer was sent; all of it was; the connection lives on after it
+    started: bool
+    complete: bool
+    keep_alive: bool
+
+    def start(self) -> None:
+        """Begin to answer: whatever was before it in line is answered."""
+
+    def feed(self, body: bytes) -> None:
+        """Take a piece of the request's body."""
+
+    def feed_end(self) -> None:
+        """The request is whole."""
+
+    def client_gone(self) -> None:
+        """The client has closed the connection, or will not be answered any more."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -35,6 +67,7 @@ class GuardedProtocol(HttpToolsProtocol):
         app_state: uvicorn's.
         _loop: uvicorn's.
         limits: what clients may ask for.
+        observer: is told of what is refused before it is a request; None for nobody.
     """
 
     def __init__(
@@ -45,36 +78,60 @@ class GuardedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: RequestLimits,
+        observer: Observer | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits
-        #: bytes of the current head, header fields of it, bytes of the current body
+        self._observer = observer
+        #: the requests that are not answered whole, oldest first
+        self._line: deque[Turn] = deque()
+        #: the request whose body is coming in
+        self._receiving: Turn | None = None
+        #: the first in line has to be started once all that has come is parsed
+        self._start_due = False
+        #: bytes of the current head, bytes of the current body
         self._head_bytes = 0
         self._body_bytes = 0
         #: between the first byte of a request and the end of its head; between that and the end of its body
         self._in_head = False
         self._in_body = False
         self._deadline: asyncio.TimerHandle | None = None
+        #: when the connection became idle (None: it is not), how long it may be, and the timer that looks
+        self._idle_since: float | None = None
+        self._idle_limit = limits.idle_timeout_s
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._refused = False
         self._draining = False
+        #: uvicorn's default header fields, and the same as they are sent
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._default_head = b""
 
     # -- the connection -----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin, and wait for a first request."""
-        super().connection_made(CorkedTransport(transport, self.loop))
-        self._deadline = self.loop.call_later(self._limits.idle_timeout_s, self.transport.close)
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server = get_local_addr(transport)
+        self.client = get_remote_addr(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
+        self._be_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """End; the requests in line learn of it."""
         self._unset_deadline()
-        super().connection_lost(exc)
+        self._unset_idle()
+        self.connections.discard(self)
+        self.flow.resume_writing()
+        self._drop_line()
+        self.parser = None  # type: ignore[assignment]  # it refers to this protocol
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; refuse what must not be served."""
         if self._refused:
             return
-        self._unset_keepalive_if_required()
+        self._idle_since = None
         if self._deadline is not None and not self._in_head:
             self._unset_deadline()
         try:
@@ -82,6 +139,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             if self._should_upgrade():
                 self._unset_deadline()
+                self._unset_idle()
                 self.handle_websocket_upgrade()
                 return
         except httptools.HttpParserError as error:
@@ -89,14 +147,32 @@ class GuardedProtocol(HttpToolsProtocol):
             refused = cause if isinstance(cause, Refused) else Refused(400, f"bad request: {_reason(error)}")
             self._refuse(refused)
             return
-        self._set_deadline()
+        if self._start_due:
+            self._start_due = False
+            self._line[0].start()
+        if self._in_head or self._in_body:
+            self._set_deadline()
+
+    def shutdown(self) -> None:
+        """End after the answers in progress (uvicorn's hook)."""
+        if self._line:
+            self._line[-1].keep_alive = False
+        else:
+            self.transport.close()
+
+    @property
+    def in_line(self) -> int:
+        """The number of requests that are not answered whole."""
+        return len(self._line)
+
+    # -- deadlines ----------------------------------------------------------------------------------------------------
 
     def _set_deadline(self) -> None:
         if self._in_head:
             # counts from the request's first byte, however slowly the rest drips
             if self._deadline is None:
                 self._deadline = self.loop.call_later(self._limits.header_timeout_s, self._head_too_slow)
-        elif self._in_body:
+        else:
             self._deadline = self.loop.call_later(self._limits.body_timeout_s, self._body_too_slow)
 
     def _unset_deadline(self) -> None:
@@ -115,37 +191,71 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._refuse(Refused(408, f"nothing of the request's body came for {self._limits.body_timeout_s:g} s"))
 
+    def _be_idle(self) -> None:
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self._idle_limit, self._look_idle)
+
+    def _look_idle(self) -> None:
+        self._idle_timer = None
+        if self._idle_since is None:
+            return  # the next idleness sets it again
+        left = self._idle_since + self._idle_limit - self.loop.time()
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._look_idle)
+        else:
+            self.transport.close()
+
+    def _unset_idle(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
     # -- the parser's callbacks; an exception from here reaches data_received as the context of the parser's own ------
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._head_bytes = self._body_bytes = 0
         self._in_head = True
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
-        super().on_url(url)
+        self.url += url
         if len(self.url) > self._limits.target_bytes:
             raise Refused(414, f"the request's target is longer than {self._limits.target_bytes} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field."""
-        super().on_header(name, value)
+        self.headers.append((name.lower(), value))
         self._head_bytes += len(name) + len(value)
         limits = self._limits
         if self._head_bytes > limits.header_bytes or len(self.headers) > limits.headers:
             raise Refused(431, f"the header has more than {limits.headers} fields or {limits.header_bytes} bytes")
 
     def on_headers_complete(self) -> None:
-        """The head is whole: check it, then start the application."""
+        """The head is whole: check it, then get in line."""
         self._in_head = False
         self._in_body = True
         self._unset_deadline()
-        self._check_head()
-        super().on_headers_complete()
-        if self._draining:
-            self._announce_end()
+        parser = self.parser
+        version = parser.get_http_version()
+        method = parser.get_method()
+        target = self._check_head(version, method)
+        if parser.should_upgrade() and self._should_upgrade():
+            self.scope = {"method": method.decode(), "headers": self.headers}  # type: ignore[typeddict-item]
+            self._receiving = None
+            return
+        keep_alive = version != "1.0" and parser.should_keep_alive() and not self._draining
+        turn = self._make_turn(method, target, version, keep_alive)
+        self._receiving = turn
+        self._line.append(turn)
+        if len(self._line) == 1:
+            self._start_due = True
+        else:
+            self.flow.pause_reading()  # no more than one read ahead
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -153,19 +263,48 @@ class GuardedProtocol(HttpToolsProtocol):
         limit = self._limits.body_bytes
         if limit is not None and self._body_bytes > limit:
             raise Refused(413, f"the request's body is longer than {limit} bytes")
-        super().on_body(body)
+        if self._receiving is not None:
+            self._receiving.feed(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._in_body = False
         self._unset_deadline()
-        super().on_message_complete()
+        turn, self._receiving = self._receiving, None
+        if turn is not None:
+            turn.feed_end()
+            if turn.complete and not self._line:
+                self._be_idle()  # it was answered before it was whole
 
-    def _check_head(self) -> None:
-        version = self.parser.get_http_version()
+    def _make_turn(self, method: bytes, target: Any, version: str, keep_alive: bool) -> Turn:
+        """Return what answers the request whose head is whole; a subclass may answer in another way."""
+        path = target.path.decode("ascii")
+        if "%" in path:
+            path = unquote(path)
+        root_path = self.root_path
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": method.decode("ascii"),
+            "scheme": self.scheme,
+            "server": self.server,
+            "client": self.client,
+            "root_path": root_path,
+            "path": root_path + path,
+            "raw_path": root_path.encode("ascii") + target.path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
+        return Cycle(self, scope, keep_alive=keep_alive, expects=self.expect_100_continue)
+
+    # -- the checks ---------------------------------------------------------------------------------------------------
+
+    def _check_head(self, version: str, method: bytes) -> Any:
         if version not in ("1.1", "1.0"):
             raise Refused(505, f"HTTP/{version} is not spoken here; HTTP/1.1 is")
-        if self.parser.get_method() == b"CONNECT":
+        if method == b"CONNECT":
             raise Refused(501, "CONNECT is not served")
         hosts = 0
         for name, value in self.headers:
@@ -175,13 +314,16 @@ class GuardedProtocol(HttpToolsProtocol):
                     raise Refused(400, "the Host field is not a host")
             elif name == b"content-length":
                 self._check_length(value)
-            elif name == b"transfer-encoding" and value.lower() != b"chunked":
-                raise Refused(501, "the only transfer coding understood here is chunked")
-            elif name == b"expect" and value.lower() != b"100-continue":
-                raise Refused(417, "the only expectation understood here is 100-continue")
+            elif name == b"transfer-encoding":
+                if value.lower() != b"chunked":
+                    raise Refused(501, "the only transfer coding understood here is chunked")
+            elif name == b"expect":
+                if value.lower() != b"100-continue":
+                    raise Refused(417, "the only expectation understood here is 100-continue")
+                self.expect_100_continue = version != "1.0"
         if hosts > 1 or (not hosts and version == "1.1"):
             raise Refused(400, "a request of HTTP/1.1 has exactly one Host field")
-        self._check_target()
+        return self._check_target()
 
     def _check_length(self, value: bytes) -> None:
         if not _LONG.fullmatch(value):
@@ -190,28 +332,52 @@ class GuardedProtocol(HttpToolsProtocol):
         if limit is not None and int(value) > limit:
             raise Refused(413, f"the request's body is longer than {limit} bytes")
 
-    def _check_target(self) -> None:
+    def _check_target(self) -> Any:
         try:
-            path = httptools.parse_url(self.url).path
+            target = httptools.parse_url(self.url)
         except httptools.HttpParserInvalidURLError:
-            path = None
-        if path is None or not path.isascii() or not path.startswith(b"/"):
+            target = None
+        if target is None or not target.path or not target.path.isascii() or not target.path.startswith(b"/"):
             raise Refused(400, "the request's target is not a path")
+        return target
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    @property
+    def default_head(self) -> bytes:
+        """The header fields that every answer has, as they are sent."""
+        headers = self.server_state.default_headers
+        if headers is not self._default_headers:  # uvicorn makes new ones each second, for the date
+            self._default_headers = headers
+            self._default_head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        return self._default_head
+
+    def answered(self, turn: Turn) -> None:
+        """The first in line is answered whole (called by itself)."""
+        self._line.popleft()
+        self.server_state.total_requests += 1
+        if not turn.keep_alive:
+            self.transport.close()
+            return
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._line:
+            self._line[0].start()
+            return
+        if self._idle_limit != self.timeout_keep_alive:
+            self._idle_limit = self.timeout_keep_alive
+            self._unset_idle()
+        if not self._in_head and not self._in_body:
+            self._be_idle()
 
     # -- draining -----------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Answer the request in progress, or else one more, and say with it that the connection ends."""
         self._draining = True
-        cycle: Any = self.cycle  # None before the first request
-        if cycle is not None and not cycle.response_complete:
-            self._announce_end()
-
-    def _announce_end(self) -> None:
-        if self.cycle.response_started:
-            self.cycle.keep_alive = False
-        else:
-            self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
+        if self._line:
+            self._line[-1].keep_alive = False
 
     # -- refusing -----------------------------------------------------------------------------------------------------
 
@@ -221,14 +387,21 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unset_deadline()
         if self.transport.is_closing():
             return
-        cycle: Any = self.cycle  # None before the first request, whatever uvicorn's annotation says
-        answering = cycle is not None and not cycle.response_complete
-        if answering:
-            cycle.disconnected = True  # the application learns that the client is gone
-            cycle.message_event.set()
-        if not (answering and cycle.response_started):
-            self.transport.write(_answer(refused, self.server_state.default_headers))
+        if self._observer is not None:
+            self._observer.refused(self.client, refused.status, refused.text)
+        late = self._in_body and self._receiving is not None and self._receiving.complete
+        begun = late or any(turn.started for turn in self._line)
+        self._drop_line()
+        if not begun:
+            self.transport.write(_answer(refused, self.default_head))
         self.transport.close()
+
+    def _drop_line(self) -> None:
+        """Nobody in line will be answered any more."""
+        dropped, self._line = self._line, deque()
+        self._receiving = None
+        for turn in dropped:
+            turn.client_gone()
 
     def send_400_response(self, msg: str) -> None:
         """Answer 400 (uvicorn's hook)."""
@@ -240,13 +413,8 @@ def _reason(error: BaseException) -> str:
     return text.encode("ascii", "replace").decode()
 
 
-def _answer(refused: Refused, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+def _answer(refused: Refused, default_head: bytes) -> bytes:
     body = f"{refused.text}\n".encode()
-    fields = [
-        *default_headers,
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    head = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
-    return STATUS_LINE[refused.status] + head + b"\r\n" + body
+    length = str(len(body)).encode()
+    head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: " + length + b"\r\nconnection: close\r\n\r\n"
+    return STATUS_LINE[refused.status] + default_head + head + body

@@ -14,6 +14,7 @@ import uvicorn
 from serve.config import HTTPOptions
 from serve.http.limits import RequestLimits
 from serve.http.protocol import GuardedProtocol
+from serve.metrics.observer import Observer
 
 
 class _Server(uvicorn.Server):
@@ -25,6 +26,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self._ending = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -42,6 +44,16 @@ class _Server(uvicorn.Server):
         self.started = True
         self.ready.set()
 
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # makes the date field anew; uvicorn looks ten times a second
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), 1)
+
+    def end(self) -> None:
+        """Leave the main loop."""
+        self.should_exit = True
+        self._ending.set()
+
     def _connection(self) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class
         protocol: asyncio.Protocol = make(
@@ -58,8 +70,8 @@ class HTTPServer:
         limits: what clients may ask for.
         keep_alive_timeout_s: seconds an idle connection is kept.
         root_path: prefix that a proxy in front has taken off.
-        server_header: whether answers carry ``date`` and ``server``: not behind our own proxy, which adds them.
         protocol: class of a connection, a `GuardedProtocol`.
+        observer: is told of what is refused before it is a request.
         ssl_keyfile: key for TLS; None for plain HTTP.
         ssl_certfile: certificate for TLS.
         ssl_keyfile_password: password of the key.
@@ -73,8 +85,8 @@ class HTTPServer:
         limits: RequestLimits,
         keep_alive_timeout_s: float = 90.0,
         root_path: str = "",
-        server_header: bool = True,
         protocol: type[GuardedProtocol] = GuardedProtocol,
+        observer: Observer | None = None,
         ssl_keyfile: str | None = None,
         ssl_certfile: str | None = None,
         ssl_keyfile_password: str | None = None,
@@ -82,7 +94,7 @@ class HTTPServer:
     ) -> None:
         config = uvicorn.Config(
             app,
-            http=functools.partial(protocol, limits=limits),  # type: ignore[arg-type]  # called like the class
+            http=functools.partial(protocol, limits=limits, observer=observer),  # type: ignore[arg-type]  # called like the class
             ws="websockets-sansio",
             lifespan="auto",
             interface="asgi3",
@@ -90,8 +102,6 @@ class HTTPServer:
             access_log=False,
             proxy_headers=False,
             root_path=root_path,
-            server_header=server_header,
-            date_header=server_header,
             timeout_keep_alive=int(keep_alive_timeout_s),
             ssl_keyfile=ssl_keyfile,
             ssl_certfile=ssl_certfile,
@@ -117,8 +127,9 @@ class HTTPServer:
 
     @property
     def requests_in_progress(self) -> int:
-        """The number of requests that an application is working on."""
-        return len(self._server.server_state.tasks)
+        """The number of requests that are not answered whole."""
+        connections = self._server.server_state.connections
+        return sum(connection.in_line for connection in connections if isinstance(connection, GuardedProtocol))
 
     @property
     def connections(self) -> int:
@@ -147,18 +158,24 @@ class HTTPServer:
         if self._serving is None:
             return
         self._server.config.timeout_graceful_shutdown = None if grace_s is None else max(1, round(grace_s))
-        self._server.should_exit = True
+        self._server.end()
         await self._serving
         self._serving = None
 
 
-def public_server(app: Callable[..., Any], options: HTTPOptions, protocol: type[GuardedProtocol]) -> HTTPServer:
+def public_server(
+    app: Callable[..., Any],
+    options: HTTPOptions,
+    protocol: type[GuardedProtocol],
+    observer: Observer | None = None,
+) -> HTTPServer:
     """Return a server for clients, as the options say.
 
     Args:
         app: the application.
         options: limits, times and TLS.
         protocol: class of a connection.
+        observer: is told of what is refused before it is a request.
     """
     return HTTPServer(
         app,
@@ -166,6 +183,7 @@ def public_server(app: Callable[..., Any], options: HTTPOptions, protocol: type[
         keep_alive_timeout_s=options.keep_alive_timeout_s,
         root_path=options.root_path,
         protocol=protocol,
+        observer=observer,
         ssl_keyfile=options.ssl_keyfile,
         ssl_certfile=options.ssl_certfile,
         ssl_keyfile_password=options.ssl_keyfile_password,

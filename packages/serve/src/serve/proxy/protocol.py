@@ -1,18 +1,20 @@
-"""A client's connection to a proxy: tells the relay when the client goes, and turns into a tunnel for WebSockets."""
+"""A client's connection to a proxy: makes exchanges of its requests, and turns into a tunnel for WebSockets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from typing import Any, cast
+from urllib.parse import unquote
 
 import httptools
 
 from serve.errors import BackPressureError, DeploymentUnavailableError
 from serve.handle.router import Wish
-from serve.http.headers import CLIENT, OURS, ROOT_PATH
 from serve.http.limits import Refused
 from serve.http.protocol import GuardedProtocol
+from serve.proxy.exchange import Exchange
 from serve.proxy.relay import Relay
+from serve.proxy.request import RequestHead, origin_line, root_path_line
 from serve.proxy.upstream import Tunnel
 from serve.specs import ReplicaInfo
 
@@ -20,25 +22,59 @@ from serve.specs import ReplicaInfo
 class RelayProtocol(GuardedProtocol):
     """One connection of a client to a proxy whose application is a `Relay`."""
 
-    #: called once when the client goes away in the middle of a request
-    on_lost: Callable[[], None] | None = None
-
     @property
     def _relay(self) -> Relay:
         return cast("Relay", self.app)
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self.on_lost = None
-        cast("dict[str, Any]", self.scope)["serve.connection"] = self
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begin."""
+        super().connection_made(transport)
+        #: tells replicas whom requests come from
+        self.origin = origin_line(self.client, self.scheme)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End; a request in progress learns of it."""
-        cycle: Any = self.cycle  # None before the first request
-        if self.on_lost is not None and cycle is not None and not cycle.response_complete:
-            self.on_lost()
-        super().connection_lost(exc)
+    def _make_turn(self, method: bytes, target: Any, version: str, keep_alive: bool) -> Exchange:
+        head = self._head(method, target, version)
+        return Exchange(
+            self._relay, self, head, self.root_path, keep_alive=keep_alive, expects=self.expect_100_continue
+        )
+
+    def _head(self, method: bytes, target: Any, version: str) -> RequestHead:
+        path = target.path.decode("ascii")
+        if "%" in path:
+            path = unquote(path)
+        raw = target.path if target.query is None else b"%b?%b" % (target.path, target.query)
+        return RequestHead(method, self.root_path.encode() + raw, path, version, self.headers)
+
+    def pause_writing(self) -> None:
+        """The client does not keep up with an answer."""
+        super().pause_writing()
+        if self._line:
+            cast("Exchange", self._line[0]).pause()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        if self._line:
+            cast("Exchange", self._line[0]).resume()
+
+    def observed_scope(self, head: RequestHead) -> dict[str, Any]:
+        """Return what metrics and logs know of a request, as in ASGI."""
+        raw_path, _, query = head.target.partition(b"?")
+        return {
+            "type": "http",
+            "http_version": head.version,
+            "method": head.method.decode("ascii"),
+            "scheme": self.scheme,
+            "client": self.client,
+            "server": self.server,
+            "root_path": self.root_path,
+            "path": head.path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": head.headers,
+        }
+
+    # -- WebSockets ---------------------------------------------------------------------------------------------------
 
     def handle_websocket_upgrade(self) -> None:
         """Leave HTTP: from here on bytes go both ways as they come, handshake included."""
@@ -50,27 +86,28 @@ class RelayProtocol(GuardedProtocol):
 
     async def _tunnel(self) -> None:
         relay = self._relay
-        path = httptools.parse_url(self.url).path.decode("ascii")
-        route = relay.table.match(path)
+        head = self._head(b"GET", httptools.parse_url(self.url), "1.1")
+        route = relay.table.match(head.path)
         if route is None:
-            self._refuse(Refused(404, f"no application is served at {path!r}"))
+            self._refuse(Refused(404, f"no application is served at {head.path!r}"))
             return
-        fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
-        split = relay.split(route, fields)
-        wish = Wish(split.ingress, split.version, session_id=fields.get("x-session-id", ""))
+        upgrade = head.encode_upgrade(self.origin)
+        upgrade += (root_path_line(self.root_path + relay.table.root_path(route)), b"\r\n")
+        split = relay.split(route, head)
+        wish = Wish(split.ingress, split.version, session_id=head.fields().get("x-session-id", ""))
         try:
             replica = await relay.router.acquire(wish)
         except (BackPressureError, DeploymentUnavailableError) as error:
             self._refuse(Refused(503, str(error)))
             return
         try:
-            await self._connect(replica, relay.table.root_path(route))
+            await self._connect(replica, b"".join(upgrade))
         except OSError as error:
             relay.router.lost(replica)
             relay.router.release(replica)
             self._refuse(Refused(503, f"the replica does not accept connections: {error.strerror}"))
 
-    async def _connect(self, replica: ReplicaInfo, root_path: str) -> None:
+    async def _connect(self, replica: ReplicaInfo, upgrade: bytes) -> None:
         """Join the client's connection and a new one to the replica."""
         client = self.transport
         released = False
@@ -85,21 +122,9 @@ class RelayProtocol(GuardedProtocol):
         downstream = Tunnel(upstream, closed)
         downstream.connection_made(client)
         client.set_protocol(downstream)
-        upstream.write(self._upgrade_head(root_path))
+        upstream.write(upgrade)
         if client.is_closing():
             upstream.close()
             closed()
         else:
             client.resume_reading()
-
-    def _upgrade_head(self, root_path: str) -> bytes:
-        parts = [b"GET ", self.url, b" HTTP/1.1\r\n"]
-        for name, value in self.headers:
-            if name not in OURS:
-                parts += (name, b": ", value, b"\r\n")
-        if self.client is not None:
-            parts += (CLIENT, b": ", f"{self.client[0]} {self.client[1]} {self.scheme}".encode(), b"\r\n")
-        if root_path:
-            parts += (ROOT_PATH, b": ", root_path.encode(), b"\r\n")
-        parts.append(b"\r\n")
-        return b"".join(parts)

@@ -33,6 +33,10 @@ from serve.replica.protocol import ReplicaProtocol
 from serve.replica.user_code import UserCode
 from serve.specs import DeploymentSpec, Full, HandleMarker, RequestMeta, Targets
 
+#: of proxies, which keep to tighter limits themselves, and close connections themselves, so that no request meets that
+FROM_PROXIES = RequestLimits(
+    target_bytes=64 * 1024, header_bytes=256 * 1024, headers=1024, body_timeout_s=86400.0, idle_timeout_s=86400.0
+)
 #: seconds that idle connections of a stopping replica have to send one more request, which is answered
 IDLE_S = 2.0
 
@@ -111,7 +115,12 @@ class Replica:
             directory = Path(_session_directory())
             self._socket = str(directory / f"serve-{self._id.rpartition('#')[2]}.sock")
             behind_proxy = GatedApp(app, self._gate, self._spec.id.app, observer=self._numbers.relayed)
-            server = HTTPServer(behind_proxy, limits=RequestLimits(), server_header=False, protocol=ReplicaProtocol)
+            server = HTTPServer(
+                behind_proxy,
+                limits=FROM_PROXIES,
+                keep_alive_timeout_s=FROM_PROXIES.idle_timeout_s,
+                protocol=ReplicaProtocol,
+            )
             await server.start([bind_unix(self._socket)])
             self._servers.append(server)
             if self._direct is not None:
