@@ -13,7 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-SOURCES = ROOT / "packages" / "core" / "src"
+SOURCES = [str(ROOT / "packages" / package / "src") for package in ("core", "serve")]
 
 
 def _marked(file: str) -> set[int]:
@@ -22,7 +22,8 @@ def _marked(file: str) -> set[int]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "MYPYPATH": f"{SOURCES}{os.pathsep}{ROOT}", "PYTHONPATH": f"{SOURCES}{os.pathsep}{ROOT}"}
+    path = os.pathsep.join([*SOURCES, str(ROOT)])
+    return {**os.environ, "MYPYPATH": path, "PYTHONPATH": path}
 
 
 def _mypy(tmp_path: Path, file: str) -> dict[int, str]:
@@ -38,7 +39,7 @@ def _mypy(tmp_path: Path, file: str) -> dict[int, str]:
 def _pyright(tmp_path: Path, file: str) -> dict[int, str]:
     """Return pyright's errors in a file, by line."""
     # basedpyright is pyright with a Node of its own; with pyright's own rules, so that they are what users see.
-    paths = [str(SOURCES), str(ROOT)]
+    paths = [*SOURCES, str(ROOT)]
     config = {"include": [str(HERE / file)], "typeCheckingMode": "standard", "extraPaths": paths}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(config), encoding="utf-8")
     command = [
@@ -66,15 +67,23 @@ CHECKERS = {"mypy": _mypy, "pyright": _pyright}
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("file", ["accepted.py", "serve_accepted.py"])
 @pytest.mark.parametrize("checker", CHECKERS)
-def test_right_programs_are_accepted(checker: str, tmp_path: Path) -> None:
-    assert CHECKERS[checker](tmp_path, "accepted.py") == {}
+def test_right_programs_are_accepted(checker: str, file: str, tmp_path: Path) -> None:
+    assert CHECKERS[checker](tmp_path, file) == {}
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("checker", "file"),
-    [("mypy", "rejected.py"), ("pyright", "rejected.py"), ("pyright", "rejected_by_pyright.py")],
+    [
+        ("mypy", "rejected.py"),
+        ("mypy", "serve_rejected.py"),
+        ("pyright", "rejected.py"),
+        ("pyright", "rejected_by_pyright.py"),
+        ("pyright", "serve_rejected.py"),
+        ("pyright", "serve_rejected_by_pyright.py"),
+    ],
 )
 def test_wrong_lines_are_found_and_no_others(checker: str, file: str, tmp_path: Path) -> None:
     found = CHECKERS[checker](tmp_path, file)

@@ -234,6 +234,11 @@ def _refuse_removed(where: str, options: dict[str, Any]) -> None:
 
 
 def _check_arguments(target: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Deployment):
+            raise TypeError(
+                f"deployment {name!r}: {value!r} among its arguments is not bound itself; write {value.name}.bind(...)"
+            )
     if not inspect.isclass(target):
         if args or kwargs:
             raise TypeError(f"deployment {name!r} is a function, so .bind() takes no arguments; requests bring them")
@@ -245,4 +250,5 @@ def _check_arguments(target: Callable[..., Any], name: str, args: tuple[Any, ...
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise TypeError(f"deployment {name!r}: .bind() does not fit {target.__name__}{signature}: {error}") from None
+        wanted = f"{target.__name__}{signature.replace(return_annotation=inspect.Signature.empty)}"
+        raise TypeError(f"deployment {name!r}: .bind() does not fit {wanted}: {error}") from None

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import cloudpickle
 
-from serve.api.build import build
+from serve.api.build import build, check_application
 from serve.api.deployment import Application
+from serve.handle import in_process
 from serve.local.application import LocalApplication
 from serve.local.replica import Arguments, Part
 from serve.specs import DeploymentID, HandleMarker
@@ -24,7 +25,9 @@ _CONTAINERS = (list, tuple, dict, set, frozenset)
 def start_locally(
     app: Application[T], name: str = "default", route_prefix: str | None = "/", *, copies: bool = True
 ) -> LocalApplication[T]:
-    """Run an application in this process.
+    """Run an application in this process, one replica for each deployment.
+
+    If one of this name runs here already, it is replaced; where only options differ, its objects stay.
 
     Args:
         app: the ingress, bound.
@@ -38,17 +41,30 @@ def start_locally(
         ValueError: the prefix is not one.
         RuntimeError: it cannot start; the cause is what the user's code raised.
     """
-    spec = build(app, name, route_prefix) if copies else None
-    parts = _Parts(name, copies=copies)
+    check_application(app, route_prefix)
+    versions = _versions(app, name) if copies else {}
+    parts = _Parts(name, versions, copies=copies)
     parts.add(app)
-    if spec is not None and len(spec.deployments) != len(parts.parts):
+    if len(versions) > len(parts.parts):
         raise TypeError(f"{app!r}: a deployment is bound where only its pickle shows it; bind it as an argument")
+    running = in_process.applications.get(name)
+    if isinstance(running, LocalApplication) and running.reconfigure(parts.parts, route_prefix):
+        return running
     return LocalApplication(name, parts.parts, route_prefix, copies=copies)
 
 
+def _versions(app: Application[Any], name: str) -> dict[DeploymentID, str]:
+    """Build the application as for replicas, and return its deployments' versions."""
+    try:
+        return {each.id: each.version for each in build(app, name, None).deployments}
+    except TypeError as error:
+        raise TypeError(f"{error} (a test may keep it: copies=False hands objects over as they are)") from error
+
+
 class _Parts:
-    def __init__(self, app_name: str, *, copies: bool) -> None:
+    def __init__(self, app_name: str, versions: dict[DeploymentID, str], *, copies: bool) -> None:
         self._app_name = app_name
+        self._versions = versions
         self._copies = copies
         self._ids: dict[int, DeploymentID] = {}
         #: keeps the applications alive whose identities are keys above
@@ -67,7 +83,8 @@ class _Parts:
         self._seen.append(app)
         arguments = self._arguments(app)
         config = deployment.config.model_dump(mode="json")
-        self.parts.append(Part(identifier, deployment.func_or_class, arguments, config))
+        version = self._versions.get(identifier, "")
+        self.parts.append(Part(identifier, deployment.func_or_class, arguments, config, version))
         return identifier
 
     def _arguments(self, app: Application[Any]) -> Callable[[Callable[[HandleMarker], Any]], Arguments]:

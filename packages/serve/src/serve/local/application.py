@@ -44,6 +44,7 @@ class LocalApplication(Generic[T]):
         self.replicas: dict[str, LocalReplica] = {}
         #: the ASGI application, for any ASGI client; it has the route's prefix
         self.asgi: Callable[..., Any] = _nowhere
+        self.route_prefix = route_prefix
         self._ingress = parts[-1].id.name
         self._clients = contextlib.ExitStack()
         with _lock:
@@ -52,7 +53,7 @@ class LocalApplication(Generic[T]):
                 old.close()
             in_process.applications[name] = self
         try:
-            self._start(parts, route_prefix)
+            self._start(parts)
         except BaseException as error:
             self.close()
             if not isinstance(error, Exception):
@@ -100,6 +101,16 @@ class LocalApplication(Generic[T]):
 
         return self._clients.enter_context(TestClient(self.asgi, **options))
 
+    def reconfigure(self, parts: Sequence[Part], route_prefix: str | None) -> bool:
+        """Take over other options of the same deployments; False if more than that has changed."""
+        versions = {replica.id: replica.part.version for replica in self.replicas.values()}
+        wanted = {part.id: part.version for part in parts}
+        if wanted != versions or "" in versions.values() or route_prefix != self.route_prefix:
+            return False
+        for part in parts:
+            self.replicas[part.id.name].reconfigure(part)
+        return True
+
     def close(self) -> None:
         """End the application: requests in progress have five seconds. Nothing happens the second time."""
         with _lock:
@@ -119,12 +130,12 @@ class LocalApplication(Generic[T]):
     ) -> None:
         self.close()
 
-    def _start(self, parts: Sequence[Part], route_prefix: str | None) -> None:
+    def _start(self, parts: Sequence[Part]) -> None:
         for part in parts:
             replica = self.replicas[part.id.name] = LocalReplica(part, self._make_handle)
             replica.start()
-        if route_prefix is not None:
-            self.asgi = self.replicas[self._ingress].serve(route_prefix.rstrip("/"))
+        if self.route_prefix is not None:
+            self.asgi = self.replicas[self._ingress].serve(self.route_prefix.rstrip("/"))
 
     def _make_handle(self, marker: HandleMarker) -> DeploymentHandle[Any]:
         return self.handle_of(marker.deployment.name)

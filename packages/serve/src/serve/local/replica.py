@@ -43,6 +43,8 @@ class Part:
     arguments: Callable[[Callable[[HandleMarker], Any]], Arguments]
     #: the checked options, as `serve.config.DeploymentConfig` dumps them
     config: dict[str, Any]
+    #: of the code and its arguments: as long as it stays, options can change without a new instance; empty if unknown
+    version: str = ""
 
 
 class _Code(UserCode):
@@ -70,6 +72,7 @@ class LocalReplica:
     def __init__(self, part: Part, make_handle: Callable[[HandleMarker], Any]) -> None:
         config, backpressure = part.config, part.config["backpressure_config"]
         self.id = part.id
+        self.part = part
         self.replica_id = f"{part.id}#local"
         self.loop_thread = LoopThread(f"serve-{part.id}")
         self._gate = Gate(
@@ -132,12 +135,14 @@ class LocalReplica:
             reset_request_context(token)
             self._gate.leave()
 
-    def reconfigure(self, config: dict[str, Any]) -> None:
+    def reconfigure(self, part: Part) -> None:
         """Take over options whose change needs no new instance."""
+        config, before = part.config, self.part.config
+        self.part = part
         self._gate.max_ongoing = config["max_ongoing_requests"]
         self._gate.max_queued = config["max_queued_requests"]
-        if config.get("user_config") is not None:
-            self.loop_thread.run(self._code.reconfigure(config["user_config"]))
+        if config.get("user_config") != before.get("user_config"):
+            self.loop_thread.run(self._code.reconfigure(config.get("user_config")))
 
     def close(self) -> None:
         """Let requests in progress end, then the lifespan, the user's object and the loop."""
