@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,6 +33,8 @@ logger = logging.getLogger("serve")
 PERIOD_S = 1.0
 #: exceptions of requests that are remembered for each deployment
 FAILURES = 20
+#: ended replicas of each deployment whose logs can still be read
+ENDED = 5
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,18 @@ class Collector:
 
     Args:
         sources: returns the processes there are now.
+        deployments: returns the deployments there are now.
         state: returns what the controller itself has to show, as families.
     """
 
-    def __init__(self, sources: Callable[[], Iterable[Source]], state: Callable[[], Iterable[Family]]) -> None:
+    def __init__(
+        self,
+        sources: Callable[[], Iterable[Source]],
+        deployments: Callable[[], Iterable[DeploymentID]],
+        state: Callable[[], Iterable[Family]],
+    ) -> None:
         self._sources = sources
+        self._deployments = deployments
         self._state = state
         self._totals = Totals()
         self._history = History(LATENCIES_MS)
@@ -80,6 +90,10 @@ class Collector:
         self._known: dict[str, Source] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._failures: dict[str, deque[tuple[str, Failure]]] = {}
+        #: replicas that have ended, by deployment, the last one last
+        self._ended: dict[str, deque[str]] = {}
+        #: path of each process's log, by name, those of `_ended` included
+        self.logs: dict[str, Path] = {}
         self._counted: dict[tuple[str, Labels], float] = {}
         self._ticked = time.monotonic()
         self._running = asyncio.get_running_loop().create_task(self._run())
@@ -112,6 +126,10 @@ class Collector:
         """Return what requests of a deployment last ended with, and in which replica, oldest first."""
         return list(self._failures.get(str(deployment), ()))
 
+    def ended(self, deployment: DeploymentID) -> list[str]:
+        """Return the ids of a deployment's replicas that ended lately, the last one last."""
+        return list(self._ended.get(str(deployment), ()))
+
     # -- what the controller tells ------------------------------------------------------------------------------------
 
     def count(self, name: str, deployment: DeploymentID) -> None:
@@ -126,6 +144,8 @@ class Collector:
         decoded = msgspec.msgpack.decode(report, type=Report)
         self._reports[source] = decoded
         self._totals.report(source, decoded, time.monotonic())
+        if decoded.log:
+            self.logs[source] = Path(decoded.log)
         deployment = self._known[source].deployment
         self._history.saw(source, _counted(decoded))
         if deployment is not None and decoded.failures:
@@ -147,11 +167,9 @@ class Collector:
 
     async def look(self) -> None:
         """Ask everybody, and wait a moment for the answers."""
-        self._known = {source.name: source for source in self._sources()}
-        for gone in self._reports.keys() - self._known.keys():
-            del self._reports[gone]
-            self._totals.end(gone, time.monotonic())
-            self._history.forget(gone)
+        before, self._known = self._known, {source.name: source for source in self._sources()}
+        for gone in before.keys() - self._known.keys():
+            self._forget(before[gone])
         for source in self._known.values():
             if source.name not in self._asking:
                 task = asyncio.get_running_loop().create_task(self._ask(source))
@@ -160,6 +178,19 @@ class Collector:
         if self._asking:
             await asyncio.wait(list(self._asking.values()), timeout=PERIOD_S)
         self._tick()
+
+    def _forget(self, source: Source) -> None:
+        """A process is gone."""
+        self._reports.pop(source.name, None)
+        self._totals.end(source.name, time.monotonic())
+        self._history.forget(source.name)
+        if source.deployment is None:
+            self.logs.pop(source.name, None)
+            return
+        ended = self._ended.setdefault(str(source.deployment), deque())
+        ended.append(source.name)
+        if len(ended) > ENDED:
+            self.logs.pop(ended.popleft(), None)
 
     async def _ask(self, source: Source) -> None:
         try:
@@ -174,14 +205,16 @@ class Collector:
         now = time.monotonic()
         seconds, self._ticked = max(1e-3, now - self._ticked), now
         things: dict[str, tuple[int, int]] = {}
-        for source in self._known.values():
-            if source.deployment is not None and str(source.deployment) not in things:
-                load = self.load(source.deployment)
-                things[str(source.deployment)] = (load.ongoing, load.queued)
-                things.setdefault(source.deployment.app, (0, 0))
+        for deployment in self._deployments():
+            load = self.load(deployment)
+            things[str(deployment)] = (load.ongoing, load.queued)
+            things.setdefault(deployment.app, (0, 0))
         self._history.tick(time.time(), seconds, things)
         for gone in self._failures.keys() - things.keys():
             del self._failures[gone]
+        for gone in self._ended.keys() - things.keys():
+            for name in self._ended.pop(gone):
+                self.logs.pop(name, None)
 
     def _own(self) -> list[Family]:
         """Return what the controller's own process has to show."""
@@ -190,11 +223,9 @@ class Collector:
             family = families.setdefault(name, Family("counter", name, DESCRIPTIONS[name]))
             family.values[labels] = value
         queued = Family("gauge", "serve_deployment_queued_queries", "Requests that wait in line for a replica.")
-        for source in self._known.values():
-            if source.deployment is not None:
-                deployment = source.deployment
-                labels = (("application", deployment.app), ("deployment", deployment.name))
-                queued.values[labels] = self.load(deployment).queued
+        for deployment in self._deployments():
+            labels = (("application", deployment.app), ("deployment", deployment.name))
+            queued.values[labels] = self.load(deployment).queued
         return [*families.values(), queued]
 
 

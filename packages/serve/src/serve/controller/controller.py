@@ -12,13 +12,13 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 import core
-from core.exceptions import RayError, RayTaskError
+from core.exceptions import RayError
 from serve.admin.server import Administration
 from serve.config import GRPCOptions, HTTPOptions
 from serve.controller import replicas as hands
@@ -26,11 +26,15 @@ from serve.controller import traffic
 from serve.controller.collector import DEATHS, HEALTH_CHECK_FAILURES, START_FAILURES, STARTS, Collector, Source
 from serve.controller.grpc_front import GRPCFront
 from serve.controller.ingress import Ingress
+from serve.controller.overview import Overview
 from serve.controller.replicas import RunningReplica, StartError
 from serve.controller.standing import standing
 from serve.controller.traffic import Revisions
 from serve.handle import local_router
+from serve.logs.tail import tail
+from serve.metrics.report import Family
 from serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus, TrafficOverview
+from serve.schema.live import Live
 from serve.specs import ApplicationSpec, DeploymentID, ReplicaState, Route, Split, Targets, Traffic
 from serve.state.application import Application, ApplicationStatus
 from serve.state.deployment import Deployment, Reconfigure, Start, Stop
@@ -40,9 +44,6 @@ if TYPE_CHECKING:
     from serve.schema.deploy import ServeDeploySchema
 
 logger = logging.getLogger("serve")
-
-#: seconds that routers have to take a publication in
-PUBLISH_S = 5.0
 
 
 class Controller:
@@ -57,18 +58,18 @@ class Controller:
         self._apps: dict[str, Application] = {}
         #: what was deployed
         self._revisions = Revisions()
-        self._replicas: dict[str, RunningReplica] = {}
         self._ingress = Ingress(options, core.get_runtime_context().get_temp_dir())
         self._grpc = GRPCFront(grpc_options)
         self._targets = Targets(0, (), {}, {})
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
+        self._fleet = Fleet(self._apps, self._changed.set)
         self._reconciling = asyncio.get_running_loop().create_task(self._run())
         #: what operators order
         self.admin = Administration(self)
         #: knows what all processes count
-        self.collector = Collector(self._sources, lambda: standing(self._apps.values()))
+        self.collector = Collector(self._sources, self._deployments, lambda: standing(self._apps.values()))
+        self._overview = Overview(self._apps, self._replicas, self.collector)
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
@@ -294,17 +295,14 @@ class Controller:
         self._reconciling.cancel()
         self.collector.close()
         await asyncio.gather(self._ingress.close(), self._grpc.close(), self.admin.close())
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._fleet.close()
 
     async def abandon(self) -> None:
         """End without a session to talk to: it was shut down first."""
         self._reconciling.cancel()
         self.collector.close()
         await self.admin.close()
-        for task in list(self._tasks):
-            task.cancel()
+        await self._fleet.close()
 
     async def ingress_of(self, name: str) -> DeploymentID | None:
         """Return the deployment that an application's requests go to."""
@@ -317,18 +315,22 @@ class Controller:
 
     async def status(self) -> ServeStatus:
         """Return how everything is."""
-        applications = {
-            name: ApplicationStatusOverview(
-                app.status,
-                app.message,
-                {key: _overview(deployment) for key, deployment in app.deployments.items()},
-                app.spec.route_prefix,
-                app.spec.revision,
-                _traffic(app),
-            )
-            for name, app in self._apps.items()
-        }
+        applications = {name: overview(app) for name, app in self._apps.items()}
         return ServeStatus({**self._ingress.states, **self._grpc.states}, applications)
+
+    async def metrics(self) -> list[Family]:
+        """Return all numbers of all processes."""
+        return self.collector.families()
+
+    async def live(self, since: float = 0.0) -> Live:
+        """Return what the status page shows; of the charts the points after a time (seconds since the epoch)."""
+        revisions = {name: self._revisions.of(name) for name in self._apps}
+        return self._overview.live(since, revisions, {**self._ingress.states, **self._grpc.states})
+
+    async def log_tail(self, name: str, lines: int) -> list[str] | None:
+        """Return the last lines of the log of a replica or proxy; None if none is known."""
+        path = self.collector.logs.get(name)
+        return None if path is None else await asyncio.to_thread(tail, path, lines)
 
     # -- reconciling --------------------------------------------------------------------------------------------------
 
@@ -352,12 +354,12 @@ class Controller:
                     case Start():
                         self._start(app, action)
                     case Reconfigure():
-                        self._spawn(self._reconfigure(action))
+                        self._fleet.spawn(self._fleet.reconfigure(action))
                     case Stop():
                         stops.append(action)
         await self._publish()
         for action in stops:
-            self._spawn(self._stop(action))
+            self._fleet.spawn(self._fleet.stop(action))
         await self._arrange_ingress()
         for name in [name for name, app in self._apps.items() if app.gone]:
             del self._apps[name]
@@ -366,128 +368,18 @@ class Controller:
         async with self._settled:
             self._settled.notify_all()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("the controller failed at %s", task, exc_info=task.exception())
+    def _start(self, app: Application, action: Start) -> None:
+        is_ingress = action.spec.id.name in app.ingresses
+        direct = self._ingress.direct(app.spec) if is_ingress and not self._wants_proxies() else None
+        self._fleet.start(action, serve_http=is_ingress, direct=direct)
 
     def _machine(self, deployment_id: DeploymentID) -> Deployment | None:
         app = self._apps.get(deployment_id.app)
         return app.deployments.get(deployment_id.name) if app is not None else None
 
-    def _owner(self, replica_id: str) -> Deployment | None:
-        """Return the machine of a replica's deployment, which a second revision has its own of."""
-        return next((m for app in self._apps.values() if (m := app.machine_of(replica_id)) is not None), None)
-
-    # -- replicas -----------------------------------------------------------------------------------------------------
-
-    def _start(self, app: Application, action: Start) -> None:
-        is_ingress = action.spec.id.name in app.ingresses
-        direct = None
-        if is_ingress and not self._wants_proxies():
-            direct = self._ingress.direct(app.spec)
-        replica = hands.create(action.spec, action.replica_id, serve_http=is_ingress, direct=direct)
-        self._replicas[action.replica_id] = replica
-        self._spawn(self._live(action.replica_id, replica))
-
-    async def _live(self, replica_id: str, replica: RunningReplica) -> None:
-        """Follow a replica from its start to its end."""
-        deployment_id = replica.spec.id
-        try:
-            await hands.start(replica, replica_id)
-        except StartError as error:
-            hands.kill(replica)
-            self._replicas.pop(replica_id, None)
-            self.collector.count(START_FAILURES, deployment_id)
-            machine = self._owner(replica_id)
-            if machine is not None:
-                machine.start_failed(replica_id, time.monotonic(), str(error))
-            logger.warning("replica %s did not start: %s", replica_id, error)
-            self._changed.set()
-            return
-        self.collector.count(STARTS, deployment_id)
-        if replica.direct and self._ingress.proxied:  # the proxies came meanwhile
-            await self._leave_clients(replica)
-        if self._targets.version:
-            await self._tell(replica, msgspec.msgpack.encode(self._targets))
-        machine = self._owner(replica_id)
-        if machine is not None:
-            machine.started(replica_id)
-        self._changed.set()
-        checking = asyncio.get_running_loop().create_task(self._check(replica_id, replica))
-        try:
-            reason = await hands.end_of(replica)
-        finally:
-            checking.cancel()
-        self._replicas.pop(replica_id, None)
-        machine = self._owner(replica_id)
-        if machine is not None:
-            if replica_id in machine.replicas and machine.replicas[replica_id].state is not ReplicaState.STOPPING:
-                self.collector.count(DEATHS, deployment_id)
-            machine.died(replica_id, time.monotonic(), reason)
-        self._changed.set()
-
-    async def _check(self, replica_id: str, replica: RunningReplica) -> None:
-        """Ask for a replica's health, again and again."""
-        while True:
-            machine = self._owner(replica_id)
-            config = machine.spec.config if machine is not None and machine.spec is not None else replica.spec.config
-            await asyncio.sleep(float(config["health_check_period_s"]))
-            problem, responds = await hands.check(replica, float(config["health_check_timeout_s"]))
-            machine = self._owner(replica_id)
-            if problem:
-                self.collector.count(HEALTH_CHECK_FAILURES, replica.spec.id)
-            if machine is not None:
-                machine.checked(replica_id, time.monotonic(), problem, responds=responds)
-                self._changed.set()
-
-    async def _reconfigure(self, action: Reconfigure) -> None:
-        replica = self._replicas.get(action.replica_id)
-        if replica is None or replica.info is None:
-            return
-        refusal = ""
-        try:
-            await replica.actor.reconfigure.remote(action.config)
-        except RayTaskError as error:
-            refusal = f"reconfigure() failed: {error}"
-        except RayError as error:
-            logger.info("replica %s died while it was reconfigured: %s", action.replica_id, error)
-        replica.spec = msgspec.structs.replace(replica.spec, config=action.config)
-        replica.info = msgspec.structs.replace(
-            replica.info, max_ongoing_requests=int(action.config["max_ongoing_requests"])
-        )
-        machine = self._owner(action.replica_id)
-        if machine is not None:
-            machine.reconfigured(action.replica_id, refusal)
-        self._changed.set()
-
-    async def _stop(self, action: Stop) -> None:
-        replica = self._replicas.get(action.replica_id)
-        if replica is None:
-            return
-        if action.graceful and replica.info is not None:
-            last = await hands.stop(replica, float(replica.spec.config["graceful_shutdown_timeout_s"]))
-            self.collector.took(action.replica_id, last)
-        else:
-            hands.kill(replica)
-        self._replicas.pop(action.replica_id, None)
-        machine = self._owner(action.replica_id)
-        if machine is not None:
-            machine.stopped(action.replica_id)
-        self._changed.set()
-
     def _sources(self) -> list[Source]:
         """Return the processes that count requests."""
-        replicas = [
-            Source(replica_id, replica.spec.id, replica.actor)
-            for replica_id, replica in self._replicas.items()
-            if replica.info is not None
-        ]
+        replicas = [Source(key, replica.spec.id, replica.actor) for key, replica in self._fleet.running()]
         return [*replicas, *(Source(name, None, proxy) for name, proxy in self._ingress.proxies.items())]
 
     # -- what others know ---------------------------------------------------------------------------------------------
@@ -499,89 +391,24 @@ class Controller:
         split = any(app.candidate is not None and app.spec.route_prefix is not None for app in self._apps.values())
         return split or self._ingress.wants_proxies(self._routed())
 
-    def _build_targets(self) -> Targets:
-        infos: dict[str, Any] = {}
-        configs: dict[str, dict[str, Any]] = {}
-        routes: list[Route] = []
-        splits: dict[str, tuple[Split, ...]] = {}
-        for name, app in self._apps.items():
-            shares = app.splits
-            if shares:
-                splits[name] = shares
-            for deployment in app.serving():
-                if deployment.spec is None:
-                    continue
-                key = str(deployment.id)
-                running = (self._replicas.get(replica.replica_id) for replica in deployment.running)
-                found = tuple(each.info for each in running if each is not None and each.info is not None)
-                infos[key] = infos.get(key, ()) + found
-                configs.setdefault(key, _router_config(deployment.spec.config))
-            prefix = app.spec.route_prefix
-            if prefix is not None and app.reachable:
-                ingress = DeploymentID(app.spec.ingress, name)
-                timeout = app.deployments[app.spec.ingress].spec
-                seconds = timeout.config.get("request_timeout_s") if timeout is not None else None
-                routes.append(Route(prefix, name, shares or (Split(app.spec.revision, ingress, None, 1.0),), seconds))
-        ingresses = {name: app.spec.ingress for name, app in self._apps.items() if app.reachable}
-        return Targets(self._targets.version, tuple(routes), infos, configs, splits, ingresses)
-
     async def _publish(self) -> None:
         """Tell all routers what changed, and wait until they have taken it in."""
-        targets = self._build_targets()
+        targets = build_targets(self._apps, self._fleet.replicas, self._targets.version)
         if targets == self._targets:
             return
         self._targets = targets = msgspec.structs.replace(targets, version=targets.version + 1)
-        local_router.update(targets, {key: replica.actor for key, replica in self._replicas.items()})
+        local_router.update(targets, {key: replica.actor for key, replica in self._fleet.replicas.items()})
         encoded = msgspec.msgpack.encode(targets)
-        told = [self._tell(replica, encoded) for replica in self._replicas.values() if replica.info is not None]
-        await asyncio.gather(self._ingress.publish(encoded), self._grpc.publish(encoded), *told)
-
-    async def _tell(self, replica: RunningReplica, targets: bytes) -> None:
-        with contextlib.suppress(RayError, TimeoutError):
-            await asyncio.wait_for(replica.actor.publish.remote(targets).as_future(), PUBLISH_S)
+        tellings = self._ingress.publish(encoded), self._grpc.publish(encoded), self._fleet.tell_all(encoded)
+        await asyncio.gather(*tellings)
 
     async def _arrange_ingress(self) -> None:
         """Start the proxies when they are needed, and let them have the clients."""
-        routed = self._routed()
-        if self._ingress.proxied or not routed or not self._wants_proxies():
+        if self._ingress.proxied or not self._routed() or not self._wants_proxies():
             return
         await self._ingress.start_proxies(msgspec.msgpack.encode(self._targets))
-        await asyncio.gather(*(self._leave_clients(replica) for replica in self._replicas.values() if replica.direct))
-
-    async def _leave_clients(self, replica: RunningReplica) -> None:
-        replica.direct = False
-        if replica.info is not None:
-            with contextlib.suppress(RayError):
-                await replica.actor.leave_clients_to_proxies.remote()
+        await self._fleet.leave_clients_to_proxies()
 
 
 def _new_id(deployment_id: DeploymentID) -> str:
     return f"{deployment_id.app}#{deployment_id.name}#{uuid.uuid4().hex[:8]}"
-
-
-def _router_config(config: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "max_queued_requests": config["max_queued_requests"],
-        "retry_after_s": config["backpressure_config"]["retry_after_s"],
-    }
-
-
-def _overview(deployment: Deployment) -> DeploymentStatusOverview:
-    return DeploymentStatusOverview(deployment.status, deployment.message, deployment.states(), deployment.wanted)
-
-
-def _traffic(app: Application) -> tuple[TrafficOverview, ...]:
-    beside = app.candidate
-    if beside is None:
-        return ()
-    shared = {each.revision: each for each in app.splits}
-    return tuple(
-        TrafficOverview(
-            spec.revision,
-            shared[spec.revision].weight if shared else float(spec is app.spec),
-            None if spec is app.spec else beside.traffic.header,
-            spec is not app.spec and beside.traffic.shadow,
-            {name: _overview(machine) for name, machine in machines.items()},
-        )
-        for spec, machines in ((app.spec, {}), (beside.spec, beside.deployments))
-    )

@@ -38,7 +38,9 @@ def standing(applications: Iterable[Application]) -> list[Family]:
             tags = (("application", deployment.id.app), ("deployment", deployment.id.name))
             status.values[tags] = _DEPLOYMENT.get(deployment.status, 0)
             target.values[tags] = deployment.wanted
-            for replica in deployment.replicas.values():
+        for machine in app.machines():
+            tags = (("application", machine.id.app), ("deployment", machine.id.name))
+            for replica in machine.replicas.values():
                 well = replica.state is ReplicaState.RUNNING and not replica.missed_checks
                 healthy.values[(*tags, ("replica", replica.replica_id))] = float(well)
     return [app_status, status, target, healthy]
