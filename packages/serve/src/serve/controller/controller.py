@@ -21,21 +21,22 @@ import core
 from core.exceptions import RayError
 from serve.admin.server import Administration
 from serve.config import GRPCOptions, HTTPOptions
-from serve.controller import replicas as hands
 from serve.controller import traffic
-from serve.controller.collector import DEATHS, HEALTH_CHECK_FAILURES, START_FAILURES, STARTS, Collector, Source
+from serve.controller.collector import Collector, Source
+from serve.controller.fleet import Fleet
 from serve.controller.grpc_front import GRPCFront
 from serve.controller.ingress import Ingress
-from serve.controller.overview import Overview
-from serve.controller.replicas import RunningReplica, StartError
+from serve.controller.live import LiveView
+from serve.controller.publication import build_targets
 from serve.controller.standing import standing
+from serve.controller.statuses import status_of
 from serve.controller.traffic import Revisions
 from serve.handle import local_router
 from serve.logs.tail import tail
 from serve.metrics.report import Family
-from serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus, TrafficOverview
+from serve.schema import ServeStatus
 from serve.schema.live import Live
-from serve.specs import ApplicationSpec, DeploymentID, ReplicaState, Route, Split, Targets, Traffic
+from serve.specs import ApplicationSpec, DeploymentID, Targets, Traffic
 from serve.state.application import Application, ApplicationStatus
 from serve.state.deployment import Deployment, Reconfigure, Start, Stop
 
@@ -69,7 +70,8 @@ class Controller:
         self.admin = Administration(self)
         #: knows what all processes count
         self.collector = Collector(self._sources, self._deployments, lambda: standing(self._apps.values()))
-        self._overview = Overview(self._apps, self._replicas, self.collector)
+        self._fleet.collector = self.collector
+        self._view = LiveView(self._apps, self._fleet.replicas, self.collector)
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
@@ -315,7 +317,7 @@ class Controller:
 
     async def status(self) -> ServeStatus:
         """Return how everything is."""
-        applications = {name: overview(app) for name, app in self._apps.items()}
+        applications = {name: status_of(app) for name, app in self._apps.items()}
         return ServeStatus({**self._ingress.states, **self._grpc.states}, applications)
 
     async def metrics(self) -> list[Family]:
@@ -325,7 +327,7 @@ class Controller:
     async def live(self, since: float = 0.0) -> Live:
         """Return what the status page shows; of the charts the points after a time (seconds since the epoch)."""
         revisions = {name: self._revisions.of(name) for name in self._apps}
-        return self._overview.live(since, revisions, {**self._ingress.states, **self._grpc.states})
+        return self._view.live(since, revisions, {**self._ingress.states, **self._grpc.states})
 
     async def log_tail(self, name: str, lines: int) -> list[str] | None:
         """Return the last lines of the log of a replica or proxy; None if none is known."""
@@ -376,6 +378,9 @@ class Controller:
     def _machine(self, deployment_id: DeploymentID) -> Deployment | None:
         app = self._apps.get(deployment_id.app)
         return app.deployments.get(deployment_id.name) if app is not None else None
+
+    def _deployments(self) -> list[DeploymentID]:
+        return [each.id for app in self._apps.values() for each in app.deployments.values()]
 
     def _sources(self) -> list[Source]:
         """Return the processes that count requests."""

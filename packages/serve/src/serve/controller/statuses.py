@@ -7,7 +7,7 @@ from serve.state.application import Application
 from serve.state.deployment import Deployment
 
 
-def overview(app: Application) -> ApplicationStatusOverview:
+def status_of(app: Application) -> ApplicationStatusOverview:
     """Return how an application is."""
     return ApplicationStatusOverview(
         app.status,

@@ -1,0 +1,209 @@
+"""The replicas' lives: started, followed to their ends, asked for their health, reconfigured, stopped.
+
+What happens to a replica is told to the machine of its deployment, which decides what to do about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from core.exceptions import RayError, RayTaskError
+from serve.controller import replicas as hands
+from serve.controller.collector import DEATHS, HEALTH_CHECK_FAILURES, START_FAILURES, STARTS, Collector
+from serve.controller.replicas import RunningReplica, StartError
+from serve.replica.actor import Direct
+from serve.specs import DeploymentID, ReplicaState
+from serve.state.application import Application
+from serve.state.deployment import Deployment, Reconfigure, Start, Stop
+
+logger = logging.getLogger("serve")
+
+#: seconds that a process has to take a publication in
+PUBLISH_S = 5.0
+
+
+class Fleet:
+    """See the module's docstring. All methods run on the controller's event loop.
+
+    Args:
+        apps: the applications by name, whose machines are told.
+        changed: called after each event, for the machines to be asked.
+    """
+
+    def __init__(self, apps: Mapping[str, Application], changed: Callable[[], None]) -> None:
+        self._apps = apps
+        self._changed = changed
+        self._tasks: set[asyncio.Task[Any]] = set()
+        #: by id, those that start and stop included
+        self.replicas: dict[str, RunningReplica] = {}
+        #: what was published last; a replica that has started is told before it gets requests
+        self.latest = b""
+        #: clients are the proxies': replicas that still accept them are to leave them
+        self.proxied = False
+        #: counts what happens; set before the first replica starts
+        self.collector: Collector
+
+    def machine(self, replica_id: str) -> Deployment | None:
+        """Return the machine of a replica's deployment, which a second revision has its own of."""
+        return next((m for app in self._apps.values() if (m := app.machine_of(replica_id)) is not None), None)
+
+    def running(self) -> Iterator[tuple[str, RunningReplica]]:
+        """Yield the replicas that have started, with their ids."""
+        return ((key, replica) for key, replica in self.replicas.items() if replica.info is not None)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside; an error of it is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("the controller failed at %s", task, exc_info=task.exception())
+
+    async def close(self) -> None:
+        """Follow nobody any more."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- what the machines want ----------------------------------------------------------------------------------------
+
+    def start(self, action: Start, *, serve_http: bool, direct: Direct | None) -> None:
+        """Start a replica.
+
+        Args:
+            action: which.
+            serve_http: whether HTTP requests come to it.
+            direct: how it accepts clients itself; None if it does not.
+        """
+        replica = hands.create(action.spec, action.replica_id, serve_http=serve_http, direct=direct)
+        self.replicas[action.replica_id] = replica
+        self.spawn(self._live(action.replica_id, replica))
+
+    async def reconfigure(self, action: Reconfigure) -> None:
+        """Give a replica new options."""
+        replica = self.replicas.get(action.replica_id)
+        if replica is None or replica.info is None:
+            return
+        refusal = ""
+        try:
+            await replica.actor.reconfigure.remote(action.config)
+        except RayTaskError as error:
+            refusal = f"reconfigure() failed: {error}"
+        except RayError as error:
+            logger.info("replica %s died while it was reconfigured: %s", action.replica_id, error)
+        replica.spec = msgspec.structs.replace(replica.spec, config=action.config)
+        replica.info = msgspec.structs.replace(
+            replica.info, max_ongoing_requests=int(action.config["max_ongoing_requests"])
+        )
+        machine = self.machine(action.replica_id)
+        if machine is not None:
+            machine.reconfigured(action.replica_id, refusal)
+        self._changed()
+
+    async def stop(self, action: Stop) -> None:
+        """Stop a replica."""
+        replica = self.replicas.get(action.replica_id)
+        if replica is None:
+            return
+        if action.graceful and replica.info is not None:
+            last = await hands.stop(replica, float(replica.spec.config["graceful_shutdown_timeout_s"]))
+            self.collector.took(action.replica_id, last)
+        else:
+            hands.kill(replica)
+        self.replicas.pop(action.replica_id, None)
+        machine = self.machine(action.replica_id)
+        if machine is not None:
+            machine.stopped(action.replica_id)
+        self._changed()
+
+    # -- a replica's life ----------------------------------------------------------------------------------------------
+
+    async def _live(self, replica_id: str, replica: RunningReplica) -> None:
+        """Follow a replica from its start to its end."""
+        try:
+            await hands.start(replica, replica_id)
+        except StartError as error:
+            self._start_failed(replica_id, replica, error)
+            return
+        self.collector.count(STARTS, replica.spec.id)
+        if replica.direct and self.proxied:  # the proxies came meanwhile
+            await self.leave_clients(replica)
+        if self.latest:
+            await self.tell(replica, self.latest)
+        machine = self.machine(replica_id)
+        if machine is not None:
+            machine.started(replica_id)
+        self._changed()
+        checking = asyncio.get_running_loop().create_task(self._check(replica_id, replica))
+        try:
+            reason = await hands.end_of(replica)
+        finally:
+            checking.cancel()
+        self._died(replica_id, replica.spec.id, reason)
+
+    def _start_failed(self, replica_id: str, replica: RunningReplica, error: StartError) -> None:
+        hands.kill(replica)
+        self.replicas.pop(replica_id, None)
+        self.collector.count(START_FAILURES, replica.spec.id)
+        machine = self.machine(replica_id)
+        if machine is not None:
+            machine.start_failed(replica_id, time.monotonic(), str(error))
+        logger.warning("replica %s did not start: %s", replica_id, error)
+        self._changed()
+
+    def _died(self, replica_id: str, deployment_id: DeploymentID, reason: str) -> None:
+        self.replicas.pop(replica_id, None)
+        machine = self.machine(replica_id)
+        if machine is not None:
+            if replica_id in machine.replicas and machine.replicas[replica_id].state is not ReplicaState.STOPPING:
+                self.collector.count(DEATHS, deployment_id)
+            machine.died(replica_id, time.monotonic(), reason)
+        self._changed()
+
+    async def _check(self, replica_id: str, replica: RunningReplica) -> None:
+        """Ask for a replica's health, again and again."""
+        while True:
+            machine = self.machine(replica_id)
+            config = machine.spec.config if machine is not None and machine.spec is not None else replica.spec.config
+            await asyncio.sleep(float(config["health_check_period_s"]))
+            problem, responds = await hands.check(replica, float(config["health_check_timeout_s"]))
+            machine = self.machine(replica_id)
+            if problem:
+                self.collector.count(HEALTH_CHECK_FAILURES, replica.spec.id)
+            if machine is not None:
+                machine.checked(replica_id, time.monotonic(), problem, responds=responds)
+                self._changed()
+
+    # -- what replicas are told ----------------------------------------------------------------------------------------
+
+    async def tell(self, replica: RunningReplica, targets: bytes) -> None:
+        """Tell a replica what was published, and wait until it has taken that in."""
+        with contextlib.suppress(RayError, TimeoutError):
+            await asyncio.wait_for(replica.actor.publish.remote(targets).as_future(), PUBLISH_S)
+
+    async def tell_all(self, targets: bytes) -> None:
+        """Tell all replicas."""
+        self.latest = targets
+        await asyncio.gather(*(self.tell(replica, targets) for _, replica in self.running()))
+
+    async def leave_clients_to_proxies(self) -> None:
+        """Have replicas accept no clients from now on."""
+        self.proxied = True
+        await asyncio.gather(*(self.leave_clients(replica) for replica in self.replicas.values() if replica.direct))
+
+    async def leave_clients(self, replica: RunningReplica) -> None:
+        """Have one replica accept no clients from now on."""
+        replica.direct = False
+        if replica.info is not None:
+            with contextlib.suppress(RayError):
+                await replica.actor.leave_clients_to_proxies.remote()

@@ -1,0 +1,53 @@
+"""What routers and proxies are told: put together from the machines and the replicas that run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from serve.controller.replicas import RunningReplica
+from serve.specs import DeploymentID, ReplicaInfo, Route, Split, Targets
+from serve.state.application import Application
+
+
+def build_targets(apps: Mapping[str, Application], replicas: Mapping[str, RunningReplica], version: int) -> Targets:
+    """Return what everybody has to know now.
+
+    Args:
+        apps: the applications by name.
+        replicas: by id.
+        version: of the publication.
+    """
+    infos: dict[str, tuple[ReplicaInfo, ...]] = {}
+    configs: dict[str, dict[str, Any]] = {}
+    splits = {name: app.splits for name, app in apps.items() if app.splits}
+    for app in apps.values():
+        for deployment in app.serving():
+            if deployment.spec is None:
+                continue
+            key = str(deployment.id)
+            running = (replicas.get(replica.replica_id) for replica in deployment.running)
+            found = tuple(each.info for each in running if each is not None and each.info is not None)
+            infos[key] = infos.get(key, ()) + found
+            configs.setdefault(key, _router_config(deployment.spec.config))
+    routes = [route for name, app in apps.items() if (route := _route(app, splits.get(name, ()))) is not None]
+    ingresses = {name: app.spec.ingress for name, app in apps.items() if app.reachable}
+    return Targets(version, tuple(routes), infos, configs, splits, ingresses)
+
+
+def _route(app: Application, shares: tuple[Split, ...]) -> Route | None:
+    """Return where an application's prefix leads; None if it has none, or nobody could answer."""
+    prefix = app.spec.route_prefix
+    if prefix is None or not app.reachable:
+        return None
+    ingress = DeploymentID(app.spec.ingress, app.spec.name)
+    spec = app.deployments[app.spec.ingress].spec
+    seconds = spec.config.get("request_timeout_s") if spec is not None else None
+    return Route(prefix, app.spec.name, shares or (Split(app.spec.revision, ingress, None, 1.0),), seconds)
+
+
+def _router_config(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "max_queued_requests": config["max_queued_requests"],
+        "retry_after_s": config["backpressure_config"]["retry_after_s"],
+    }
