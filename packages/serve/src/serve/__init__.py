@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from serve.api.client import shutdown, start
     from serve.api.deployment import Application, Deployment, deployment
     from serve.api.ingress import ingress
+    from serve.api.rollouts import promote, rollback, set_traffic
     from serve.api.run import delete, get_app_handle, get_deployment_handle, get_grpc_port, get_http_port, run, status
     from serve.batching.decorator import batch
     from serve.config import HTTPOptions
@@ -64,8 +65,11 @@ __all__ = [
     "ingress",
     "method",
     "multiplexed",
+    "promote",
+    "rollback",
     "run",
     "schema",
+    "set_traffic",
     "shutdown",
     "start",
     "status",
@@ -97,7 +101,10 @@ _HOMES = {
     "ingress": "api.ingress",
     "method": "handle.typed",
     "multiplexed": "multiplex.decorator",
+    "promote": "api.rollouts",
+    "rollback": "api.rollouts",
     "run": "api.run",
+    "set_traffic": "api.rollouts",
     "shutdown": "api.client",
     "start": "api.client",
     "status": "api.run",

@@ -47,6 +47,8 @@ class RequestContext:
     multiplexed_model_id: str = ""
     #: seconds since the epoch after which nobody waits any more; None for no limit
     deadline: float | None = None
+    #: revision of the application that answers it, where two share the requests; 0 where there is one
+    revision: int = 0
     #: header fields of the HTTP request it came with, names in lower case
     headers: dict[str, str] = field(default_factory=dict)
     #: name of the API key it came with (`serve.gateway`); empty without one

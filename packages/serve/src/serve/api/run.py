@@ -6,7 +6,7 @@ import signal
 import threading
 from typing import Any, TypeVar
 
-from serve.api import client
+from serve.api import client, rollouts
 from serve.api.build import build
 from serve.api.deployment import Application
 from serve.config import HTTPOptions
@@ -26,6 +26,9 @@ def run(
     name: str = DEFAULT_APP,
     route_prefix: str | None = "/",
     *,
+    canary: float | None = None,
+    canary_header: tuple[str, str] | None = None,
+    shadow: bool = False,
     local_testing_mode: bool = False,
     _local_testing_mode: bool = False,
 ) -> DeploymentHandle[T]:
@@ -39,6 +42,10 @@ def run(
         blocking: do not return until interrupted (Ctrl-C) or terminated, then shut Serve down.
         name: of the application.
         route_prefix: where it is served; None for handles alone.
+        canary: share of the requests, 0 to 1, that it gets beside the revision that runs, which goes on with the rest;
+            `serve.promote` or `serve.rollback` decide, `serve.set_traffic` changes the share.
+        canary_header: name and value of a header field that leads to it whatever its share.
+        shadow: it gets copies of all requests, and its answers are thrown away; the revision that runs goes on.
         local_testing_mode: run it in this process, without servers and ports, for tests and debuggers: see
             `serve.testing`. (``_local_testing_mode`` is Ray's name of it.)
 
@@ -53,9 +60,12 @@ def run(
 
         return start_locally(target, name, route_prefix).handle
     spec = build(target, name, route_prefix)
-    controller = client.controller()
-    revisions = controller.call("deploy", [spec])
-    controller.call("wait_for", name, revisions[name])
+    if canary is not None or canary_header is not None or shadow:
+        rollouts.stage(spec, canary, canary_header, shadow=shadow)
+    else:
+        controller = client.controller()
+        revisions = controller.call("deploy", [spec])
+        controller.call("wait_for", name, revisions[name])
     if blocking:
         wait_for_the_end()
         client.shutdown()

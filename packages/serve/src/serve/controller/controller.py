@@ -62,6 +62,8 @@ class Controller:
         self._ingress = Ingress(options, core.get_runtime_context().get_temp_dir())
         self._grpc = GRPCFront(grpc_options)
         self._targets = Targets(0, (), {}, {})
+        #: the last targets that all routers have taken in
+        self._told = self._targets
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
         self._fleet = Fleet(self._apps, self._changed.set)
@@ -200,8 +202,8 @@ class Controller:
         *,
         header: tuple[str, str] | None = None,
         shadow: int | None = None,
-    ) -> None:
-        """Share an application's requests between the revision that runs and another one.
+    ) -> int:
+        """Share an application's requests between the revision that runs and another; return the number to wait for.
 
         Args:
             name: of the application.
@@ -216,6 +218,7 @@ class Controller:
         app = traffic.running(self._apps, name)
         traffic.set_traffic(app, self._revisions, weights, header=header, shadow=shadow)
         self._changed.set()
+        return app.spec.revision if app.candidate is None else app.candidate.spec.revision
 
     async def promote(self, name: str) -> int:
         """Make the second revision of an application the only one, and return its number.
@@ -272,14 +275,16 @@ class Controller:
             beside = app.candidate
             if beside is None or beside.spec.revision != revision:
                 return True
-            return beside.settled and name in self._targets.splits and self._published(app)
+            return beside.settled and beside.ready and self._published(app)
         return app.status is ApplicationStatus.RUNNING and self._published(app)
 
     def _published(self, app: Application) -> bool:
-        """Tell whether requests reach an application that has a route, by proxies too if they are wanted."""
+        """Tell whether requests reach an application's revisions, by proxies too if it has a route and needs them."""
+        if self._told.splits.get(app.spec.name, ()) != app.splits:
+            return False
         if app.spec.route_prefix is None:
             return True
-        routed = any(route.app == app.spec.name for route in self._targets.routes)
+        routed = any(route.app == app.spec.name for route in self._told.routes)
         return routed and self._ingress.proxied == self._wants_proxies()
 
     async def delete(self, name: str) -> None:
@@ -406,6 +411,7 @@ class Controller:
         encoded = msgspec.msgpack.encode(targets)
         tellings = self._ingress.publish(encoded), self._grpc.publish(encoded), self._fleet.tell_all(encoded)
         await asyncio.gather(*tellings)
+        self._told = targets
 
     async def _arrange_ingress(self) -> None:
         """Start the proxies when they are needed, and let them have the clients."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, Ty
 import msgspec
 
 from serve.context import get_request_context, new_request_id
+from serve.handle import local_router, traffic
 from serve.handle.call import Call, StreamCall
 from serve.handle.response import DeploymentResponse, DeploymentResponseGenerator
 from serve.handle.router import Wish
@@ -36,9 +37,16 @@ class _Options(msgspec.Struct, frozen=True):
     multiplexed_model_id: str = ""
     session_id: str = ""
     stream: bool = False
+    revision: int = 0
 
 
-_CHECKS: dict[str, type] = {"method_name": str, "multiplexed_model_id": str, "session_id": str, "stream": bool}
+_CHECKS: dict[str, type] = {
+    "method_name": str,
+    "multiplexed_model_id": str,
+    "session_id": str,
+    "stream": bool,
+    "revision": int,
+}
 
 
 class HandleOptions(TypedDict, total=False):
@@ -46,6 +54,7 @@ class HandleOptions(TypedDict, total=False):
 
     multiplexed_model_id: str
     session_id: str
+    revision: int
 
 
 class DeploymentHandle(Generic[T_co]):
@@ -93,7 +102,8 @@ class DeploymentHandle(Generic[T_co]):
 
         Args:
             **options: ``method_name``; ``multiplexed_model_id``: the model that the request is for; ``session_id``:
-                requests of one session go to one replica; ``stream``: the result is a generator.
+                requests of one session go to one replica; ``stream``: the result is a generator; ``revision``: of two
+                revisions that share the requests, the one that answers.
 
         Raises:
             ValueError: an unknown option.
@@ -136,12 +146,17 @@ class DeploymentHandle(Generic[T_co]):
             identifier: DeploymentID = self.__dict__["_id"]
             meta = self._meta()
             wish = Wish(identifier, None, meta.multiplexed_model_id, meta.session_id)
+            targets = local_router.targets()
+            if targets is not None and identifier.app in targets.splits:
+                wish = traffic.direct(wish, meta, targets, get_request_context())
             pending = [value for value in (*args, *kwargs.values()) if isinstance(value, DeploymentResponse)]
             call = (StreamCall if meta.stream else Call)(wish, meta, args, kwargs)
             if pending:
                 start_after(call, pending)
             else:
                 call.start()
+                if targets is not None and identifier.app in targets.splits:
+                    traffic.cast_shadows(wish, meta, targets, get_request_context(), args, kwargs)
             return DeploymentResponseGenerator(call) if isinstance(call, StreamCall) else DeploymentResponse(call)
 
     def _meta(self) -> RequestMeta:
@@ -157,6 +172,7 @@ class DeploymentHandle(Generic[T_co]):
             options.session_id,
             context.deadline,
             options.stream,
+            options.revision,
         )
 
     def __eq__(self, other: object) -> bool:

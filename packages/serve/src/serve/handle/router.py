@@ -47,6 +47,9 @@ class _Line:
     replicas: ReplicaSet
     config: Mapping[str, Any] = field(default_factory=dict)
     waiting: collections.deque[Ticket] = field(default_factory=collections.deque)
+    #: versions that requests may insist on: those of two revisions that share them. Any other is forgotten, so that
+    #: nobody waits for replicas of a revision that was taken out
+    versions: frozenset[str] = frozenset()
 
 
 class Router:
@@ -73,11 +76,13 @@ class Router:
                 return
             self._version = targets.version
             gone = [self._lines.pop(name) for name in list(self._lines) if name not in targets.configs]
+            versions = _versions(targets)
             for name, config in targets.configs.items():
                 line = self._lines.get(name)
                 if line is None:
                     line = self._lines[name] = _Line(ReplicaSet(self._rng.randrange, self._node_id))
                 line.config = config
+                line.versions = versions.get(name, frozenset())
                 line.replicas.update(targets.replicas.get(name, ()))
             served = [pair for line in self._lines.values() for pair in self._serve(line)]
             served += [(ticket, None) for line in gone for ticket in line.waiting]
@@ -219,7 +224,17 @@ class Router:
         return served
 
 
+def _versions(targets: Targets) -> dict[str, frozenset[str]]:
+    """Return the versions that revisions insist on, by deployment."""
+    found: dict[str, frozenset[str]] = {}
+    for app, splits in targets.splits.items():
+        for split in splits:
+            for name, version in split.versions.items():
+                key = f"{app}#{name}"
+                found[key] = found.get(key, frozenset()) | {version}
+    return found
+
+
 def _choose(line: _Line, wish: Wish) -> ReplicaInfo | None:
-    return line.replicas.choose(
-        version=wish.version, model_id=wish.model_id, session_id=wish.session_id, avoid=wish.avoid
-    )
+    version = wish.version if wish.version in line.versions else None
+    return line.replicas.choose(version=version, model_id=wish.model_id, session_id=wish.session_id, avoid=wish.avoid)

@@ -8,5 +8,7 @@ FULL = b"x-serve-full"
 ROOT_PATH = b"x-serve-root-path"
 #: in a proxied request: whom it came from, as ``host port scheme``
 CLIENT = b"x-serve-client"
+#: in a proxied request: the revision of the application that answers, where two share the requests
+REVISION = b"x-serve-revision"
 
-OURS = frozenset({FULL, ROOT_PATH, CLIENT})
+OURS = frozenset({FULL, ROOT_PATH, CLIENT, REVISION})

@@ -22,7 +22,7 @@ from serve.errors import BackPressureError, DeploymentUnavailableError
 from serve.handle.router import Ticket, Wish
 from serve.http.headers import FULL
 from serve.proxy.relay import Relay
-from serve.proxy.request import NOT_RELAYED, RequestHead, root_path_line
+from serve.proxy.request import NOT_RELAYED, RequestHead, revision_line, root_path_line
 from serve.proxy.upstream import Upstream, UpstreamError
 from serve.specs import ReplicaInfo, Route, Split
 from serve.state.routing import shadows
@@ -122,12 +122,16 @@ class Exchange:
         if route is None:
             self._refuse(404, f"no application is served at {head.path!r}; GET /-/routes lists them")
             return
-        encoded += (root_path_line(self._root_path + relay.table.root_path(route)), b"\r\n")
+        split = self._split = relay.split(route, head)
+        encoded += (
+            root_path_line(self._root_path + relay.table.root_path(route)),
+            revision_line(route, split),
+            b"\r\n",
+        )
         self._encoded = b"".join(encoded)
         limit = relay.time_limit(route, head)
         if limit is not None:
             self._limit = self._client.loop.call_later(limit, self._time_is_over, limit)
-        self._split = relay.split(route, head)
         if self._ended:
             self._cast_shadows()
         self._acquire()
@@ -177,10 +181,14 @@ class Exchange:
 
     def _cast_shadows(self) -> None:
         """Send copies of the request where they are wanted, once, if all of the body was kept."""
-        assert self._route is not None, "a request is routed before it is copied"
-        for split in shadows(self._route):
+        route, own = self._route, self._split
+        assert route is not None, "a request is routed before it is copied"
+        assert own is not None, "a request is routed before it is copied"
+        for split in shadows(route):
             if self._kept:
-                Shadow(self._relay, self._client.loop, self._head, self._encoded, list(self._pieces)).send(split)
+                common = self._encoded.removesuffix(revision_line(route, own) + b"\r\n")
+                encoded = b"".join((common, revision_line(route, split), b"\r\n"))
+                Shadow(self._relay, self._client.loop, self._head, encoded, list(self._pieces)).send(split)
 
     def _framed(self, body: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(body), body) if self._head.chunked else body
@@ -478,9 +486,18 @@ class Shadow(Exchange):
         self._ended = True
 
     def send(self, split: Split) -> None:
-        """Send it to a revision."""
-        self._split = split
-        self._acquire()
+        """Send it to a revision, if that has a replica free: a copy waits for nobody, so copies do not pile up."""
+        wish = Wish(split.ingress, split.version, self._head.model_id)
+        try:
+            replica = self._relay.router.try_acquire(wish)
+        except DeploymentUnavailableError:
+            return
+        if replica is not None:
+            self._go(replica)
+
+    def _acquire(self) -> None:
+        """Give up: a copy is sent once."""
+        self._finish()
 
     def _tell(self) -> None:
         """It is no client's request."""

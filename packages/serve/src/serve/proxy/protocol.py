@@ -14,7 +14,7 @@ from serve.http.limits import Refused
 from serve.http.protocol import GuardedProtocol
 from serve.proxy.exchange import Exchange
 from serve.proxy.relay import Relay
-from serve.proxy.request import RequestHead, origin_line, root_path_line
+from serve.proxy.request import RequestHead, origin_line, revision_line, root_path_line
 from serve.proxy.upstream import Tunnel
 from serve.specs import ReplicaInfo
 
@@ -91,10 +91,12 @@ class RelayProtocol(GuardedProtocol):
         if route is None:
             self._refuse(Refused(404, f"no application is served at {head.path!r}"))
             return
-        upgrade = head.encode_upgrade(self.origin)
-        upgrade += (root_path_line(self.root_path + relay.table.root_path(route)), b"\r\n")
+        head.session_id = head.fields().get("x-session-id", "")
         split = relay.split(route, head)
-        wish = Wish(split.ingress, split.version, session_id=head.fields().get("x-session-id", ""))
+        upgrade = head.encode_upgrade(self.origin)
+        upgrade.append(root_path_line(self.root_path + relay.table.root_path(route)))
+        upgrade += (revision_line(route, split), b"\r\n")
+        wish = Wish(split.ingress, split.version, session_id=head.session_id)
         try:
             replica = await relay.router.acquire(wish)
         except (BackPressureError, DeploymentUnavailableError) as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from serve.handle.router import Router
+from serve.handle.traffic import draw
 from serve.metrics.observer import Observer
 from serve.proxy.request import RequestHead
 from serve.proxy.upstream import Pool
@@ -46,7 +46,7 @@ class Relay:
         """Choose the revision that answers a request."""
         if len(route.splits) == 1:
             return route.splits[0]
-        return choose_split(route, head.fields(), random.random())  # noqa: S311 - load balancing
+        return choose_split(route, head.fields(), draw(route.app, head.session_id))
 
     def time_limit(self, route: Route, head: RequestHead) -> float | None:
         """Return the seconds a request may take; its own header may ask for less than the route."""

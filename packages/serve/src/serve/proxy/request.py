@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from serve.context import new_request_id
-from serve.http.headers import CLIENT, OURS, ROOT_PATH
+from serve.http.headers import CLIENT, OURS, REVISION, ROOT_PATH
+from serve.specs import Route, Split
 
 #: fields of one connection (RFC 9110, 7.6.1), and our own, which clients may not set
 NOT_RELAYED = frozenset(
@@ -131,6 +132,11 @@ def origin_line(client: tuple[str, int] | None, scheme: str | None) -> bytes:
 def root_path_line(root_path: str) -> bytes:
     """Return the line that tells a replica which part of the path is not the application's."""
     return b"%b: %b\r\n" % (ROOT_PATH, root_path.encode()) if root_path else b""
+
+
+def revision_line(route: Route, split: Split) -> bytes:
+    """Return the line that tells a replica which revision answers; empty where there is one alone."""
+    return b"%b: %d\r\n" % (REVISION, split.revision) if len(route.splits) > 1 else b""
 
 
 def _named(connection: bytes) -> frozenset[bytes]:

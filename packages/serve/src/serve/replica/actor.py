@@ -270,7 +270,9 @@ def _session_directory() -> str:
 
 
 def _context(meta: RequestMeta) -> RequestContext:
-    return RequestContext(meta.request_id, meta.route, meta.app, meta.multiplexed_model_id, meta.deadline)
+    return RequestContext(
+        meta.request_id, meta.route, meta.app, meta.multiplexed_model_id, meta.deadline, meta.revision
+    )
 
 
 def _until(deadline: float | None) -> asyncio.Timeout:

@@ -15,7 +15,7 @@ from typing import Any
 
 from serve.context import RequestContext, new_request_id, reset_request_context, set_request_context
 from serve.errors import BackPressureError
-from serve.http.headers import CLIENT, FULL, OURS, ROOT_PATH
+from serve.http.headers import CLIENT, FULL, OURS, REVISION, ROOT_PATH
 from serve.metrics.observer import Observer
 
 _MODEL = b"serve_multiplexed_model_id"
@@ -192,6 +192,7 @@ class GatedApp:
                 context.request_id = value.decode("latin-1")
             elif name == _MODEL:
                 context.multiplexed_model_id = value.decode("latin-1")
+        context.revision = scope.get("serve.revision", 0)
         request_id = context.request_id = context.request_id or new_request_id()
         status = 500
         sent = 0
@@ -244,6 +245,8 @@ def _from_proxy(scope: Any) -> Any:
             fields.append((name, value))
         elif name == ROOT_PATH:
             scope["root_path"] = value.decode()
+        elif name == REVISION:
+            scope["serve.revision"] = int(value)
         elif name == CLIENT:
             host, port, scheme = value.decode().rsplit(" ", 2)
             scope["client"] = (host, int(port))

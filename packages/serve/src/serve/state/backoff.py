@@ -6,7 +6,7 @@ from __future__ import annotations
 FIRST_S = 0.1
 LONGEST_S = 10.0
 #: seconds without a failure after which the next counts as the first again
-FORGET_S = 10.0
+FORGET_S = 60.0
 
 
 class Backoff:

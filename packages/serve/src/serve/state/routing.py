@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from serve.specs import Route, Split
 
@@ -46,7 +46,12 @@ def choose_split(route: Route, headers: Mapping[str, str], draw: float) -> Split
         headers: header fields, names in lower case.
         draw: a number from 0 up to 1, uniformly at random (or derived from a session, to make its choice stick).
     """
-    answering = [split for split in route.splits if not split.shadow]
+    return choose(route.splits, headers, draw)
+
+
+def choose(splits: Sequence[Split], headers: Mapping[str, str], draw: float) -> Split:
+    """Choose one of the revisions that share an application's requests; see `choose_split`."""
+    answering = [split for split in splits if not split.shadow]
     for split in answering:
         if split.header is not None and headers.get(split.header[0]) == split.header[1]:
             return split
@@ -55,7 +60,7 @@ def choose_split(route: Route, headers: Mapping[str, str], draw: float) -> Split
         draw -= split.weight / total
         if draw < 0:
             return split
-    return answering[-1]
+    return answering[-1] if answering[-1].weight else answering[0]
 
 
 def shadows(route: Route) -> list[Split]:
