@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from serve.config import HTTPOptions
@@ -39,3 +39,16 @@ class Desk(Protocol):
 
     async def scale(self, app: str, deployment: str, num_replicas: int) -> None:
         """Change how many replicas a deployment has."""
+
+    async def set_traffic(
+        self,
+        name: str,
+        weights: Mapping[int, float],
+        *,
+        header: tuple[str, str] | None = None,
+        shadow: int | None = None,
+    ) -> None:
+        """Share an application's requests between two revisions."""
+
+    async def promote(self, name: str) -> int:
+        """Give all requests to the second of two revisions."""

@@ -9,6 +9,7 @@ from serve.schema.details import (
     ProxyDetails,
     ReplicaDetails,
     ServeInstanceDetails,
+    TrafficShare,
 )
 from serve.schema.status import ApplicationStatusOverview, DeploymentStatusOverview
 from serve.specs import ApplicationSpec, DeploymentID, DeploymentSpec, ReplicaState, Targets
@@ -49,11 +50,20 @@ def _application(
         deployed_app_config=declared,
         source="imperative" if declared is None else "declarative",
         revision=overview.revision,
+        traffic=shares(overview),
         deployments={
             key: _deployment(DeploymentID(key, name), each, specs.get(key), targets)
             for key, each in overview.deployments.items()
         },
     )
+
+
+def shares(overview: ApplicationStatusOverview) -> list[TrafficShare]:
+    """Return the revisions that share an application's requests; none if there is only one."""
+    return [
+        TrafficShare(revision=each.revision, weight=each.weight, header=each.header, shadow=each.shadow)
+        for each in overview.traffic
+    ]
 
 
 def _deployment(

@@ -10,12 +10,13 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 
 import core
+from core.util import kv
 from serve.admin.desk import Desk
-from serve.admin.details import details
+from serve.admin.details import details, shares
 from serve.admin.plan import ApplicationChange
-from serve.admin.server import Administration
+from serve.admin.server import HOLDER_KEY, Administration
 from serve.schema.deploy import ServeDeploySchema
-from serve.schema.details import ServeInstanceDetails
+from serve.schema.details import ServeInstanceDetails, TrafficShare
 from serve.schema.text import LONGEST_FILE, read
 from serve.specs import ApplicationSpec
 from serve.version import __version__
@@ -44,7 +45,7 @@ class VersionAnswer(BaseModel):
     ray_version: str
     ray_commit: str
     session_name: str
-    #: process of the controller
+    #: process that ends when Serve does
     pid: int
 
 
@@ -69,6 +70,17 @@ class RollbackOrder(BaseModel):
 
     #: null for the one before
     revision: Annotated[int, Field(ge=1)] | None = None
+
+
+class TrafficOrder(BaseModel):
+    """Which requests go to which of two revisions."""
+
+    #: shares by revision, of any sum; the running one alone ends the sharing
+    weights: dict[Annotated[int, Field(ge=1)], Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    #: name and value of a header field that leads to the second one whatever the shares
+    header: tuple[str, str] | None = None
+    #: revision that gets copies of all requests, and whose answers are thrown away
+    shadow: Annotated[int, Field(ge=1)] | None = None
 
 
 class RevisionAnswer(BaseModel):
@@ -106,9 +118,9 @@ def create_router(office: Administration, desk: Desk) -> APIRouter:
     @router.get("/api/ray/version", summary="Who answers here")
     async def get_version() -> VersionAnswer:
         session = core.get_runtime_context().get_session_name()
-        return VersionAnswer(
-            version=API_VERSION, ray_version=__version__, ray_commit="", session_name=session, pid=os.getpid()
-        )
+        holder = kv.get(HOLDER_KEY)
+        pid = os.getpid() if holder is None else int(holder.value)
+        return VersionAnswer(version=API_VERSION, ray_version=__version__, ray_commit="", session_name=session, pid=pid)
 
     @router.get("/api/serve/applications/", summary="How everything is")
     async def get_applications() -> ServeInstanceDetails:
@@ -165,6 +177,25 @@ def create_router(office: Administration, desk: Desk) -> APIRouter:
         await _existing(desk, application)
         revision = await desk.rollback(application, order.revision if order is not None else None)
         return RevisionAnswer(name=application, revision=revision)
+
+    @router.put(
+        "/api/v1/applications/{application}/traffic",
+        summary="Share an application's requests between the revision that runs and another one",
+        responses=unknown,
+    )
+    async def set_traffic(application: str, order: TrafficOrder) -> list[TrafficShare]:
+        await _existing(desk, application)
+        await desk.set_traffic(application, order.weights, header=order.header, shadow=order.shadow)
+        return shares((await desk.status()).applications[application])
+
+    @router.post(
+        "/api/v1/applications/{application}/promote",
+        summary="Give all requests to the second of two revisions",
+        responses=unknown,
+    )
+    async def promote(application: str) -> RevisionAnswer:
+        await _existing(desk, application)
+        return RevisionAnswer(name=application, revision=await desk.promote(application))
 
     @router.get("/-/healthz", summary="Whether the controller answers", response_class=Response)
     async def healthz() -> Response:

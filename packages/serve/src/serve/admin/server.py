@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8265
 #: put in the control store when an operator ends Serve; who started it waits for that
 END_KEY = "serve/end"
+#: there is the id of the process that started Serve, and ends with it
+HOLDER_KEY = "serve/holder"
 
 
 class Administration:

@@ -37,6 +37,18 @@ class DeploymentDetails(BaseModel):
     replicas: list[ReplicaDetails]
 
 
+class TrafficShare(BaseModel):
+    """One of two revisions that share an application's requests."""
+
+    revision: int
+    #: share of the requests that no rule decides, 0 to 1
+    weight: float
+    #: name and value of a header field that leads to it whatever the shares
+    header: tuple[str, str] | None = None
+    #: it gets copies of all requests, and its answers are thrown away
+    shadow: bool = False
+
+
 class ApplicationDetails(BaseModel):
     """An application."""
 
@@ -53,6 +65,8 @@ class ApplicationDetails(BaseModel):
     #: from a config file, or by ``serve.run``
     source: Literal["declarative", "imperative"]
     revision: int
+    #: the revisions that share the requests, the one that runs first; empty if there is only that
+    traffic: list[TrafficShare]
     deployments: dict[str, DeploymentDetails]
 
 
