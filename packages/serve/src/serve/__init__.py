@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING, Any
 from serve.version import __version__
 
 if TYPE_CHECKING:
-    from serve import config, context, errors, handle, schema, testing
+    from serve import config, context, errors, grpc_util, handle, oip, schema, tasks, testing
     from serve.api.client import shutdown, start
     from serve.api.deployment import Application, Deployment, deployment
     from serve.api.ingress import ingress
+    from serve.api.models import list_models, load_model, unload_model
     from serve.api.rollouts import promote, rollback, set_traffic
     from serve.api.run import delete, get_app_handle, get_deployment_handle, get_grpc_port, get_http_port, run, status
+    from serve.api.task_workers import task_workers
     from serve.batching.decorator import batch
     from serve.config import HTTPOptions
     from serve.context import ReplicaContext, get_multiplexed_model_id, get_replica_context
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from serve.handle.response import DeploymentResponse, DeploymentResponseGenerator
     from serve.handle.typed import method, typed
     from serve.multiplex.decorator import multiplexed
+    from serve.tasks.decorator import task
 
 __all__ = [
     "Application",
@@ -61,10 +64,14 @@ __all__ = [
     "get_http_port",
     "get_multiplexed_model_id",
     "get_replica_context",
+    "grpc_util",
     "handle",
     "ingress",
+    "list_models",
+    "load_model",
     "method",
     "multiplexed",
+    "oip",
     "promote",
     "rollback",
     "run",
@@ -73,11 +80,15 @@ __all__ = [
     "shutdown",
     "start",
     "status",
+    "task",
+    "task_workers",
+    "tasks",
     "testing",
     "typed",
+    "unload_model",
 ]
 
-_SUBMODULES = frozenset({"config", "context", "errors", "handle", "schema", "testing"})
+_SUBMODULES = frozenset({"config", "context", "errors", "grpc_util", "handle", "oip", "schema", "tasks", "testing"})
 
 #: name -> module that defines it
 _HOMES = {
@@ -99,6 +110,8 @@ _HOMES = {
     "get_multiplexed_model_id": "context",
     "get_replica_context": "context",
     "ingress": "api.ingress",
+    "list_models": "api.models",
+    "load_model": "api.models",
     "method": "handle.typed",
     "multiplexed": "multiplex.decorator",
     "promote": "api.rollouts",
@@ -108,7 +121,10 @@ _HOMES = {
     "shutdown": "api.client",
     "start": "api.client",
     "status": "api.run",
+    "task": "tasks.decorator",
+    "task_workers": "api.task_workers",
     "typed": "handle.typed",
+    "unload_model": "api.models",
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -99,6 +100,8 @@ class Replica:
         )
         self._code = UserCode(self._spec, replica_id, self._make_handle)
         self._numbers = Numbers(self._spec.id, replica_id, self._gate)
+        #: loads and unloads models by order; None if the class has no loader
+        self._models: Any = None
         self._log: Log | None = None
         #: of proxies and of clients
         self._servers: list[HTTPServer] = []
@@ -109,6 +112,10 @@ class Replica:
         """Make the user's instance and begin to serve; whatever its constructor raises goes to the controller."""
         self._log_as(self._spec.config["logging_config"])
         await self._code.make()
+        if "serve.multiplex.decorator" in sys.modules:  # else the user's class can have no loader
+            from serve.model_control.keeper import keep  # noqa: PLC0415 - see above
+
+            self._models = keep(self._spec.id, self._code.instance)
         await self._code.check_health()  # a version that is never well is no better than one that cannot start
         if self._serve_http:
             app = application(self._code)
@@ -198,6 +205,18 @@ class Replica:
         """Take over what the controller published, for the handles in this process."""
         local_router.update(msgspec.msgpack.decode(targets, type=Targets))
 
+    def model_standings(self) -> Any:
+        """Return where each model stands here, by its id; None if the class has no loader."""
+        return None if self._models is None else self._models.standings()
+
+    async def model_settled(self, model_id: str, order: int) -> Any:
+        """Wait until an order to load a model is carried out; returns the loader's traceback, if it raised."""
+        return await self._models.settled(model_id, order)
+
+    async def model_gone(self, model_id: str) -> None:
+        """Wait until a model that is wanted no more is unloaded."""
+        await self._models.gone(model_id)
+
     async def leave_clients_to_proxies(self) -> None:
         """Accept no clients any more; those that are connected get one more answer each."""
         if self._public is not None:
@@ -235,12 +254,14 @@ class Replica:
             server.stop_accepting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await self._gate.empty()
+                await asyncio.gather(self._gate.empty(), self._code.drain())
                 await _at_most(IDLE_S, asyncio.gather(*(server.drained() for server in self._servers)))
                 await self._gate.empty()
         await asyncio.gather(*(server.close(1) for server in self._servers))
         if self._socket:
             Path(self._socket).unlink(missing_ok=True)  # noqa: ASYNC240 - takes no time
+        if self._models is not None:
+            self._models.close()
         await unload_all_models()
         last = self._numbers.report()
         await self._code.end()

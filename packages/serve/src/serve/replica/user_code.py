@@ -20,6 +20,9 @@ from serve.context import ReplicaContext, set_replica_context
 from serve.errors import RayServeException
 from serve.specs import DeploymentSpec, HandleMarker
 
+#: asynchronous method of a class that works in the background: called when its replica stops, awaited for as long as
+#: that may take
+DRAIN_ATTRIBUTE = "__serve_drain__"
 #: what a generator's end looks like across a thread; StopIteration cannot cross one
 _END = object()
 
@@ -161,6 +164,12 @@ class UserCode:
         call = functools.partial(context.run, method, *args, **kwargs)
         result = await asyncio.get_running_loop().run_in_executor(self._threads, call)
         return await result if inspect.isawaitable(result) else result
+
+    async def drain(self) -> None:
+        """Wait until the user's object has finished what it does in the background, if it says so."""
+        drain = getattr(self._instance, DRAIN_ATTRIBUTE, None)
+        if drain is not None and inspect.isclass(self._target):
+            await drain()
 
     async def end(self) -> None:
         """Let the user's object go: its ``__del__`` runs once."""
