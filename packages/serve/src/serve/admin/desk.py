@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from serve.admin.page.watched import Watched
 from serve.config import HTTPOptions
 from serve.schema.status import ServeStatus
 from serve.specs import ApplicationSpec, Targets
 
 
-class Desk(Protocol):
+class Desk(Watched, Protocol):
     """Where orders are handed in: the controller. Its methods run on the event loop that calls them."""
 
     async def http_options(self) -> HTTPOptions:
