@@ -1,4 +1,4 @@
-"""What the REST API needs of the controller."""
+"""What the REST API and the status page need of the controller."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Protocol
 
 from serve.admin.page.watched import Watched
 from serve.config import HTTPOptions
+from serve.metrics.report import Family
+from serve.schema.live import Live
 from serve.schema.status import ServeStatus
 from serve.specs import ApplicationSpec, Targets
 
@@ -50,6 +52,15 @@ class Desk(Watched, Protocol):
         shadow: int | None = None,
     ) -> None:
         """Share an application's requests between two revisions."""
+
+    async def metrics(self) -> list[Family]:
+        """Return all numbers of all processes."""
+
+    async def live(self, since: float = 0.0) -> Live:
+        """Return everything as it is, and the points after a time."""
+
+    async def log_tail(self, name: str, lines: int) -> list[str] | None:
+        """Return the last lines of the log of a replica or proxy; None if none is known."""
 
     async def promote(self, name: str) -> int:
         """Give all requests to the second of two revisions."""

@@ -7,18 +7,28 @@ import os
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from pydantic import BaseModel, Field
 
 import core
 from core.util import kv
 from serve.admin.desk import Desk
 from serve.admin.details import details, shares
-from serve.admin.plan import ApplicationChange
+from serve.admin.messages import (
+    DeployAnswer,
+    ErrorAnswer,
+    Revision,
+    RevisionAnswer,
+    RevisionState,
+    RollbackOrder,
+    ScaleOrder,
+    TrafficOrder,
+    VersionAnswer,
+)
 from serve.admin.server import HOLDER_KEY, Administration
 from serve.schema.deploy import ServeDeploySchema
 from serve.schema.details import ServeInstanceDetails, TrafficShare
 from serve.schema.text import LONGEST_FILE, read
 from serve.specs import ApplicationSpec
+from serve.state.application import ApplicationStatus
 from serve.version import __version__
 
 #: version of the API, as Ray counts
@@ -30,79 +40,6 @@ _CONFIG_BODY: dict[str, Any] = {
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ServeDeploySchema"}}},
     }
 }
-
-
-class ErrorAnswer(BaseModel):
-    """Why a request was refused."""
-
-    detail: str
-
-
-class VersionAnswer(BaseModel):
-    """Who answers here."""
-
-    version: str
-    ray_version: str
-    ray_commit: str
-    session_name: str
-    #: process that ends when Serve does
-    pid: int
-
-
-class DeployAnswer(BaseModel):
-    """What a config file has changed, or would change."""
-
-    changes: dict[str, ApplicationChange]
-    #: revisions that are to run now, by name; empty after a dry run
-    revisions: dict[str, int]
-    #: what of the config has no effect
-    warnings: list[str]
-
-
-class ScaleOrder(BaseModel):
-    """How many replicas there are to be."""
-
-    target_num_replicas: Annotated[int, Field(ge=0, le=10_000)]
-
-
-class RollbackOrder(BaseModel):
-    """Which revision is to run again."""
-
-    #: null for the one before
-    revision: Annotated[int, Field(ge=1)] | None = None
-
-
-class TrafficOrder(BaseModel):
-    """Which requests go to which of two revisions."""
-
-    #: shares by revision, of any sum; the running one alone ends the sharing
-    weights: dict[Annotated[int, Field(ge=1)], Annotated[float, Field(ge=0, allow_inf_nan=False)]]
-    #: name and value of a header field that leads to the second one whatever the shares
-    header: tuple[str, str] | None = None
-    #: revision that gets copies of all requests, and whose answers are thrown away
-    shadow: Annotated[int, Field(ge=1)] | None = None
-
-
-class RevisionAnswer(BaseModel):
-    """The revision that is to run now."""
-
-    name: str
-    revision: int
-
-
-class Revision(BaseModel):
-    """What was deployed once."""
-
-    revision: int
-    #: whether it is to run now
-    current: bool
-    #: seconds since the epoch; 0 if it is not known
-    deployed_at: float
-    import_path: str | None
-    route_prefix: str | None
-    deployments: list[str]
-    #: what the config file said; null for those that no config file has deployed
-    deployed_app_config: dict[str, Any] | None
 
 
 def create_router(office: Administration, desk: Desk) -> APIRouter:
@@ -170,6 +107,19 @@ def create_router(office: Administration, desk: Desk) -> APIRouter:
         current = await _existing(desk, application)
         return [_revision(spec, current) for spec in await desk.revisions(application)]
 
+    @router.get(
+        "/api/v1/applications/{application}/revisions/{revision}",
+        summary="Whether a revision runs; waits until that is decided",
+        responses=unknown,
+    )
+    async def get_revision(
+        application: str,
+        revision: int,
+        timeout_s: Annotated[float, Query(ge=0, le=60, description="Wait no longer.")] = 0.0,
+    ) -> RevisionState:
+        await _existing(desk, application)
+        return await _state(desk, application, revision, timeout_s)
+
     @router.post(
         "/api/v1/applications/{application}/rollback", summary="Deploy an earlier revision again", responses=unknown
     )
@@ -202,6 +152,22 @@ def create_router(office: Administration, desk: Desk) -> APIRouter:
         return Response("success", media_type="text/plain")
 
     return router
+
+
+async def _state(desk: Desk, name: str, revision: int, timeout_s: float) -> RevisionState:
+    try:
+        await asyncio.wait_for(desk.wait_for(name, revision), timeout_s)
+    except TimeoutError:
+        return RevisionState(state="DEPLOYING")
+    except RuntimeError as error:
+        return RevisionState(state="DEPLOY_FAILED", message=str(error))
+    overview = (await desk.status()).applications.get(name)
+    if overview is None or overview.status is ApplicationStatus.DELETING:
+        return RevisionState(state="GONE", message=f"application {name!r} was deleted")
+    if overview.revision != revision:
+        message = f"application {name!r} was deployed once more: revision {overview.revision}"
+        return RevisionState(state="GONE", message=message)
+    return RevisionState(state="RUNNING")
 
 
 async def _existing(desk: Desk, name: str) -> int:

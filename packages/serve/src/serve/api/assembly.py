@@ -6,7 +6,6 @@ This imports the user's code, so it runs in a process of its own that ends with 
 from __future__ import annotations
 
 import re
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -61,8 +60,7 @@ def _spec(app: ServeApplicationSchema, store: Path) -> ApplicationSpec:
         app.route_prefix,
         settings=Settings(options, defaults, environment),
         import_path=app.import_path,
-        declared=app.model_dump(mode="json", exclude_unset=True),
-        deployed_at=time.time(),
+        declared=app.as_written(),
     )
 
 

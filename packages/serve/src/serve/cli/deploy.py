@@ -80,7 +80,7 @@ def deploy(
     for app in config.applications:
         if app.runtime_env.working_dir is None and app.app_dir is None:
             app.app_dir = str(app_dir.absolute())
-    body = config.model_dump(mode="json", exclude_unset=True)
+    body = config.as_written()
     remote = Remote(address)
     if dry_run and not _answers(remote):
         _show_first_deploy(config, body, diff=diff, remote=remote)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import msgspec
@@ -21,9 +22,10 @@ class Revisions:
         self._specs: dict[str, list[ApplicationSpec]] = {}
 
     def add(self, spec: ApplicationSpec) -> ApplicationSpec:
-        """Number a new revision, remember it, and return it."""
+        """Number a new revision, remember it with the time, and return it."""
         known = self._specs.setdefault(spec.name, [])
-        spec = msgspec.structs.replace(spec, revision=known[0].revision + 1 if known else 1)
+        revision = known[0].revision + 1 if known else 1
+        spec = msgspec.structs.replace(spec, revision=revision, deployed_at=time.time())
         known.insert(0, spec)
         del known[KEPT_REVISIONS:]
         return spec

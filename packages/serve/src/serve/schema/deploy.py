@@ -113,6 +113,13 @@ class ServeApplicationSchema(Checked):
             raise ValueError("should begin with '/' and be a plain path, such as /models, without patterns or a query")
         return prefix if prefix in (None, "/") else prefix.rstrip("/")
 
+    def as_written(self) -> dict[str, Any]:
+        """Return what was given, as a file has it: names first, and nothing that was left out."""
+        written = self.model_dump(mode="json", exclude_unset=True)
+        if self.deployments:
+            written["deployments"] = [{"name": each.name, **each.overrides()} for each in self.deployments]
+        return written
+
     @model_validator(mode="after")
     def _unique_deployments(self) -> Self:
         _refuse_twice([each.name for each in self.deployments], "deployments", "name", "there are options for it above")
@@ -136,6 +143,13 @@ class ServeDeploySchema(Checked):
         default=None, description="For applications that have none of their own."
     )
     applications: list[ServeApplicationSchema] = Field(description="All of them; those not named are deleted.")
+
+    def as_written(self) -> dict[str, Any]:
+        """Return what was given, as a file has it: nothing that was left out."""
+        return {
+            **self.model_dump(mode="json", exclude_unset=True),
+            "applications": [app.as_written() for app in self.applications],
+        }
 
     @model_validator(mode="after")
     def _unique_applications(self) -> Self:
