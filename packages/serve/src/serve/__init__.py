@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 from serve.version import __version__
 
 if TYPE_CHECKING:
-    from serve import config, context, errors, grpc_util, handle, oip, schema, tasks, testing
+    from serve import config, context, errors, grpc_util, handle, metrics, oip, schema, tasks, testing
     from serve.api.client import shutdown, start
     from serve.api.deployment import Application, Deployment, deployment
     from serve.api.ingress import ingress
     from serve.api.models import list_models, load_model, unload_model
+    from serve.api.page import status_page
     from serve.api.rollouts import promote, rollback, set_traffic
     from serve.api.run import delete, get_app_handle, get_deployment_handle, get_grpc_port, get_http_port, run, status
     from serve.api.task_workers import task_workers
@@ -70,6 +71,7 @@ __all__ = [
     "list_models",
     "load_model",
     "method",
+    "metrics",
     "multiplexed",
     "oip",
     "promote",
@@ -80,6 +82,7 @@ __all__ = [
     "shutdown",
     "start",
     "status",
+    "status_page",
     "task",
     "task_workers",
     "tasks",
@@ -88,7 +91,9 @@ __all__ = [
     "unload_model",
 ]
 
-_SUBMODULES = frozenset({"config", "context", "errors", "grpc_util", "handle", "oip", "schema", "tasks", "testing"})
+_SUBMODULES = frozenset(
+    {"config", "context", "errors", "grpc_util", "handle", "metrics", "oip", "schema", "tasks", "testing"}
+)
 
 #: name -> module that defines it
 _HOMES = {
@@ -121,6 +126,7 @@ _HOMES = {
     "shutdown": "api.client",
     "start": "api.client",
     "status": "api.run",
+    "status_page": "api.page",
     "task": "tasks.decorator",
     "task_workers": "api.task_workers",
     "typed": "handle.typed",
