@@ -5,6 +5,7 @@
     RayServeException
     ├── BackPressureError              the queue of a deployment is full: try again later (503)
     ├── DeploymentUnavailableError     no such deployment, or it cannot start (503)
+    ├── ModelLoadError                 a model cannot be loaded by order: its loader raised
     ├── ReplicaUnavailableError        the replica that had the request died (502)
     ├── RequestCancelledError          cancelled by the caller, or the client went away (499)
     └── RequestTimeoutError            + TimeoutError: nobody answered in time (504)
@@ -16,6 +17,10 @@ from __future__ import annotations
 
 class RayServeException(Exception):
     """Base of all errors of Serve."""
+
+
+class ModelLoadError(RayServeException):
+    """A model cannot be loaded by order (``serve.load_model``); the text has the loader's traceback."""
 
 
 class BackPressureError(RayServeException):

@@ -22,6 +22,7 @@ from core.exceptions import RayError
 from serve.admin.server import Administration
 from serve.config import GRPCOptions, HTTPOptions
 from serve.controller import traffic
+from serve.controller.autoscaler import Autoscaling
 from serve.controller.collector import Collector, Source
 from serve.controller.fleet import Fleet
 from serve.controller.grpc_front import GRPCFront
@@ -34,6 +35,7 @@ from serve.controller.traffic import Revisions
 from serve.handle import local_router
 from serve.logs.tail import tail
 from serve.metrics.report import Family
+from serve.model_control import wanted
 from serve.schema import ServeStatus
 from serve.schema.live import Live
 from serve.specs import ApplicationSpec, DeploymentID, Targets, Traffic
@@ -73,6 +75,7 @@ class Controller:
         #: knows what all processes count
         self.collector = Collector(self._sources, self._deployments, lambda: standing(self._apps.values()))
         self._fleet.collector = self.collector
+        self._autoscaling = Autoscaling(self._apps, self.collector, self._changed.set)
         self._view = LiveView(self._apps, self._fleet.replicas, self.collector)
 
     # -- orders -------------------------------------------------------------------------------------------------------
@@ -300,6 +303,7 @@ class Controller:
         """Delete everything and end."""
         await asyncio.gather(*(self.delete(name) for name in list(self._apps)))
         self._reconciling.cancel()
+        self._autoscaling.close()
         self.collector.close()
         await asyncio.gather(self._ingress.close(), self._grpc.close(), self.admin.close())
         await self._fleet.close()
@@ -307,6 +311,7 @@ class Controller:
     async def abandon(self) -> None:
         """End without a session to talk to: it was shut down first."""
         self._reconciling.cancel()
+        self._autoscaling.close()
         self.collector.close()
         await self.admin.close()
         await self._fleet.close()
@@ -367,9 +372,11 @@ class Controller:
         await self._publish()
         for action in stops:
             self._fleet.spawn(self._fleet.stop(action))
+        self._autoscaling.look()
         await self._arrange_ingress()
         for name in [name for name, app in self._apps.items() if app.gone]:
             del self._apps[name]
+            await asyncio.to_thread(wanted.forget, name)
             self._revisions.forget(name)
             await self._publish()
         async with self._settled:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 import core
+from core.exceptions import RayTaskError
 from serve.errors import BackPressureError, DeploymentUnavailableError, RayServeException
 from serve.grpc_calls.messages import find, need
 from serve.grpc_calls.records import Incoming, Outgoing, Upload, Uploaded
@@ -171,6 +172,8 @@ _OURS = (_UNKNOWN, _INTERNAL)
 
 def status_of(error: BaseException) -> tuple[int, str]:
     """Return the number of the status, and the text, that an error ends a call with."""
+    if isinstance(error, RayTaskError) and error.cause is not None:  # of another deployment that was called
+        error = error.cause
     if isinstance(error, BackPressureError):
         return _RESOURCE_EXHAUSTED, str(error)
     if isinstance(error, DeploymentUnavailableError):

@@ -12,6 +12,9 @@ from typing import Any
 from serve.context import get_multiplexed_model_id
 from serve.multiplex.cache import ModelCache
 
+#: attribute of a decorated loader: its caches, for who loads and unloads by order (`serve.model_control`)
+CACHES_ATTRIBUTE = "__serve_model_caches__"
+
 
 def multiplexed(func: Callable[..., Any] | None = None, /, *, max_num_models_per_replica: int = 3) -> Any:
     """Turn an asynchronous loader of a model into one that remembers the models it loaded.
@@ -66,6 +69,7 @@ def _wrap(function: Callable[..., Any], limit: int) -> Any:
             raise ValueError(f"{function.__qualname__} needs the id of a model, a str that is not empty: {model_id!r}")
         return await caches.of(instance).get(model_id)
 
+    setattr(wrapper, CACHES_ATTRIBUTE, caches)
     return wrapper
 
 
