@@ -50,8 +50,8 @@ class Desk(Watched, Protocol):
         *,
         header: tuple[str, str] | None = None,
         shadow: int | None = None,
-    ) -> None:
-        """Share an application's requests between two revisions."""
+    ) -> int:
+        """Share an application's requests between two revisions; returns the number to wait for."""
 
     async def metrics(self) -> list[Family]:
         """Return all numbers of all processes."""

@@ -59,6 +59,8 @@ class Load:
     queued: int
     #: requests being worked on, by replica
     replicas: dict[str, int]
+    #: requests that the replicas there are were given since they started
+    handled: int = 0
 
     @property
     def total(self) -> int:
@@ -103,14 +105,15 @@ class Collector:
     def load(self, deployment: DeploymentID) -> Load:
         """Return how much a deployment has to do, as of about a second ago."""
         key = str(deployment)
-        replicas = {
-            name: report.ongoing
+        reports = {
+            name: report
             for name, report in self._reports.items()
             if name in self._known and self._known[name].deployment == deployment
         }
+        replicas = {name: report.ongoing for name, report in reports.items()}
         queued = local_router.router().queued().get(key, 0)
         queued += sum(report.queued.get(key, 0) for report in self._reports.values())
-        return Load(sum(replicas.values()), queued, replicas)
+        return Load(sum(replicas.values()), queued, replicas, sum(report.handled for report in reports.values()))
 
     def families(self) -> list[Family]:
         """Return all numbers of all processes."""

@@ -50,4 +50,5 @@ def _router_config(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "max_queued_requests": config["max_queued_requests"],
         "retry_after_s": config["backpressure_config"]["retry_after_s"],
+        "scales": config.get("autoscaling_config") is not None,
     }

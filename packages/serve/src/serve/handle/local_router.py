@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
 import core
+from core.exceptions import RayError
+from core.util import kv
 from serve.handle.router import Router
-from serve.specs import NAMESPACE, ReplicaInfo, Targets
+from serve.specs import NAMESPACE, DeploymentID, ReplicaInfo, Targets
+
+#: keys in the control store: deployments that have no replica while a request waits for one
+WAKE_PREFIX = "serve/wake/"
+
+
+def _starved(deployment: DeploymentID) -> None:
+    """Tell the controller that a deployment without replicas has a request; in a thread, since callers do not wait."""
+
+    def tell() -> None:
+        with contextlib.suppress(RayError):  # the session is over
+            kv.put(f"{WAKE_PREFIX}{deployment}", b"")
+
+    threading.Thread(target=tell, name="serve-wake", daemon=True).start()
+
 
 _lock = threading.Lock()
-_router = Router()
+_router = Router(starved=_starved)
 _actors: dict[str, Any] = {}
 _targets: Targets | None = None
 
@@ -56,7 +73,7 @@ def reset() -> None:
     """Forget everything: Serve was shut down, or the session is over."""
     global _router, _targets
     with _lock:
-        old, _router = _router, Router()
+        old, _router = _router, Router(starved=_starved)
         _targets = None
         _actors.clear()
     old.update(Targets(2**62, (), {}, {}))  # whoever waits there learns that his deployment is gone

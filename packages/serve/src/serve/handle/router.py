@@ -50,6 +50,8 @@ class _Line:
     #: versions that requests may insist on: those of two revisions that share them. Any other is forgotten, so that
     #: nobody waits for replicas of a revision that was taken out
     versions: frozenset[str] = frozenset()
+    #: the controller knows that there is no replica for what waits here
+    told: bool = False
 
 
 class Router:
@@ -58,9 +60,13 @@ class Router:
     Args:
         node_id: node of this process, whose replicas are preferred.
         seed: of the draws; None for a fresh one.
+        starved: called when a request waits for a deployment that was scaled to zero.
     """
 
-    def __init__(self, node_id: str = "", seed: int | None = None) -> None:
+    def __init__(
+        self, node_id: str = "", seed: int | None = None, starved: Callable[[DeploymentID], object] | None = None
+    ) -> None:
+        self._starved = starved
         self._node_id = node_id
         self._rng = random.Random(seed)  # noqa: S311 - load balancing, not secrets
         self._lock = threading.Lock()
@@ -82,6 +88,7 @@ class Router:
                 if line is None:
                     line = self._lines[name] = _Line(ReplicaSet(self._rng.randrange, self._node_id))
                 line.config = config
+                line.told = False
                 line.versions = versions.get(name, frozenset())
                 line.replicas.update(targets.replicas.get(name, ()))
             served = [pair for line in self._lines.values() for pair in self._serve(line)]
@@ -124,8 +131,12 @@ class Router:
                 raise BackPressureError(str(wish.deployment), len(line.waiting), retry_after)
             line.waiting.append(ticket)
             served = self._serve(line)
+            starving = not line.told and not len(line.replicas) and bool(line.config.get("scales"))
+            line.told = line.told or starving
         for other, replica in served:
             other.serve(replica)
+        if starving and self._starved is not None:
+            self._starved(wish.deployment)
         return ticket
 
     def leave(self, ticket: Ticket) -> bool:

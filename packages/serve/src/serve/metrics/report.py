@@ -59,3 +59,5 @@ class Report(msgspec.Struct, array_like=True):
     log: str = ""
     #: since the last report
     failures: list[Failure] = msgspec.field(default_factory=list)
+    #: requests that a replica was given since it started
+    handled: int = 0

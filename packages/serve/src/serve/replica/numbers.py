@@ -74,4 +74,5 @@ class Numbers:
         failures = [*self.relayed.requests.take_failures(), *self.direct.requests.take_failures()]
         log = "" if self._log is None else str(self._log.path)
         last = report(ongoing=gate.ongoing, queued=queued, families=families, log=log, failures=failures)
+        last.handled = gate.total
         return msgspec.msgpack.encode(last)

@@ -224,11 +224,12 @@ class Application:
 
     @property
     def reachable(self) -> bool:
-        """Whether its ingress has or had a replica that answers, or needs none now: requests may be sent its way."""
+        """Whether its ingress answers, will again, or needs no replica now: requests may be sent its way, and wait."""
         ingress = self.deployments.get(self.spec.ingress)
         if ingress is None or self.deleting:
             return False
-        return bool(ingress.running) or ingress.proven or (not ingress.wanted and not ingress.failed)
+        ran = bool(ingress.running) or ingress.proven or self.good is not None
+        return ran or (not ingress.wanted and not ingress.failed)
 
     @property
     def status(self) -> ApplicationStatus:

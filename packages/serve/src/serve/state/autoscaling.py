@@ -74,7 +74,7 @@ class Autoscaler:
 
     def measured(self, load: Load, now: float) -> None:
         """Take a measurement in."""
-        if self._busy is None or load.requests > 0 or load.total != self._total:
+        if self._busy is None or load.requests > 0 or load.total > self._total:
             self._busy = now
         self._total = load.total
         self._samples.append((now, load.requests))

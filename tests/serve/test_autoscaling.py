@@ -1,0 +1,148 @@
+"""Numbers of replicas that follow the load, down to none and up again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+import serve
+from serve.config import AutoscalingContext
+from serve.handle import DeploymentHandle
+from tests.serve.conftest import url
+from tests.serve.test_rollouts import until
+
+pytestmark = pytest.mark.usefixtures("apps")
+
+QUICK = {
+    "metrics_interval_s": 0.1,
+    "look_back_period_s": 0.5,
+    "upscale_delay_s": 0.3,
+    "downscale_delay_s": 0.5,
+    "target_ongoing_requests": 1,
+}
+
+
+def waiting(folder: Path, **scaling: object) -> serve.Application:
+    """An application whose requests last until a file is there."""
+
+    @serve.deployment(name="app", autoscaling_config={**QUICK, **scaling}, graceful_shutdown_wait_loop_s=0.1)
+    class Waiting:
+        async def __call__(self) -> str:
+            while not (folder / "go").exists():
+                await asyncio.sleep(0.02)
+            return str(os.getpid())
+
+    return Waiting.bind()
+
+
+def states() -> dict[str, int]:
+    (application,) = serve.status().applications.values()
+    (deployment,) = application.deployments.values()
+    return deployment.replica_states
+
+
+@contextlib.contextmanager
+def clients(count: int) -> Iterator[list[str]]:
+    """So many clients that ask once each, and what they were answered once the block ends."""
+    answers: list[str] = []
+
+    def ask() -> None:
+        response = httpx.get(url(), timeout=60)
+        answers.append(str(response.status_code))
+
+    with ThreadPoolExecutor(count) as threads:
+        for _ in range(count):
+            threads.submit(ask)
+        yield answers
+
+
+def test_from_one_replica_to_three_and_back(tmp_path: Path) -> None:
+    serve.run(waiting(tmp_path, max_replicas=3))
+    assert states() == {"RUNNING": 1}
+    with clients(5) as answers:
+        until(lambda: states() == {"RUNNING": 3}, "no more replicas for more requests")
+        (tmp_path / "go").touch()
+    assert answers == ["200"] * 5
+    until(lambda: states() == {"RUNNING": 1}, "as many replicas without requests")
+    assert httpx.get(url(), timeout=60).status_code == 200
+
+
+def test_from_none_to_one_and_back_without_a_failed_request(tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    handle = serve.run(waiting(tmp_path, min_replicas=0, downscale_to_zero_delay_s=0.5))
+    assert states() == {}
+    assert httpx.get(url(), timeout=60).status_code == 200
+    until(lambda: states() == {}, "the last replica stayed")
+    assert handle.remote().result(timeout_s=60)
+    until(lambda: states() == {}, "the last replica stayed")
+    with clients(20) as answers:
+        pass
+    assert answers == ["200"] * 20
+
+
+def test_a_call_between_deployments_wakes_the_one_behind(tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+
+    @serve.deployment
+    class Front:
+        def __init__(self, behind: DeploymentHandle[object]) -> None:
+            self.behind = behind
+
+        async def __call__(self) -> str:
+            return await self.behind.remote()
+
+    serve.run(Front.bind(waiting(tmp_path, min_replicas=0)))
+    assert serve.status().applications["default"].deployments["app"].replica_states == {}
+    assert httpx.get(url(), timeout=60).status_code == 200
+
+
+def test_a_new_version_of_what_sleeps_shows_that_it_can_start(tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    serve.run(waiting(tmp_path, min_replicas=0))
+
+    @serve.deployment(name="app", autoscaling_config={**QUICK, "min_replicas": 0})
+    class Broken:
+        def __init__(self) -> None:
+            raise OSError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        serve.run(Broken.bind())
+    assert httpx.get(url(), timeout=60).status_code == 200
+
+
+def test_a_policy_of_the_users_decides_within_the_bounds(tmp_path: Path) -> None:
+    wish = tmp_path / "wish"
+    wish.write_text("3")
+
+    def policy(context: AutoscalingContext) -> tuple[float, dict[str, object]]:
+        assert context.deployment_name == "app"
+        assert context.policy_state.get("calls", 0) == context.policy_state.get("same", 0)
+        calls = int(context.policy_state.get("calls", 0)) + 1
+        return float(wish.read_text()), {"calls": calls, "same": calls}
+
+    serve.run(waiting(tmp_path, max_replicas=2, policy=policy), route_prefix=None)
+    until(lambda: states() == {"RUNNING": 2}, "the policy was not heard, or not bounded")
+    wish.write_text("not a number")
+    until(lambda: "not a number" in serve.status().applications["default"].message, "nobody heard of the error")
+    assert states() == {"RUNNING": 2}
+    wish.write_text("1")
+    until(lambda: states() == {"RUNNING": 1}, "the policy was not heard again")
+    assert serve.status().applications["default"].message == ""
+
+
+def test_a_deploy_keeps_the_number_that_the_load_has_made(tmp_path: Path) -> None:
+    serve.run(waiting(tmp_path, max_replicas=3, downscale_delay_s=600))
+    with clients(5):
+        until(lambda: states() == {"RUNNING": 3}, "no more replicas")
+        (tmp_path / "go").touch()
+    serve.run(waiting(tmp_path, max_replicas=3, downscale_delay_s=500))
+    assert states()["RUNNING"] == 3
+    serve.run(waiting(tmp_path, max_replicas=2, downscale_delay_s=500))
+    until(lambda: states() == {"RUNNING": 2}, "more than max_replicas")
