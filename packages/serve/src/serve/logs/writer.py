@@ -10,7 +10,6 @@ import contextlib
 import os
 import queue
 import threading
-import time
 from collections import deque
 from pathlib import Path
 
@@ -94,6 +93,7 @@ class LineWriter:
         self._awake = False
         #: a token for each awakening; None to end
         self._wake: queue.SimpleQueue[bool | None] = queue.SimpleQueue()
+        self._ending = threading.Event()
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="serve-log", daemon=True)
         self._thread.start()
@@ -121,6 +121,7 @@ class LineWriter:
 
     def close(self) -> None:
         """Write what there is, and end the thread."""
+        self._ending.set()
         self._wake.put(None)
         self._thread.join()
         self.flush()
@@ -128,7 +129,7 @@ class LineWriter:
 
     def _run(self) -> None:
         while self._wake.get():
-            time.sleep(COLLECT_S)
+            self._ending.wait(COLLECT_S)
             self._awake = False  # before looking: whoever comes later wakes it again
             self.flush()
 
