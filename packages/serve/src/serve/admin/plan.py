@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from pydantic import BaseModel, Field
@@ -28,7 +29,7 @@ class DeploymentChange(BaseModel):
     """What becomes of a deployment."""
 
     change: Change
-    #: options that change
+    #: options that change; "code" for the code or the arguments
     options: list[str] = Field(default_factory=list)
 
 
@@ -74,10 +75,20 @@ def _compare(old: DeploymentSpec | None, new: DeploymentSpec | None) -> Deployme
         return DeploymentChange(change=Change.CREATED)
     if new is None:
         return DeploymentChange(change=Change.DELETED)
-    options = sorted(name for name in {**old.config, **new.config} if old.config.get(name) != new.config.get(name))
+    before, after = _without_copies(old.config), _without_copies(new.config)
+    options = sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
     if old.version != new.version:
-        return DeploymentChange(change=Change.RESTARTED, options=options)
+        reasons = options if "ray_actor_options" in options else ["code", *options]
+        return DeploymentChange(change=Change.RESTARTED, options=reasons)
     return DeploymentChange(change=Change.RECONFIGURED if options else Change.UNCHANGED, options=options)
+
+
+def _without_copies(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the options without the directories that copies of the code lie in, whose names change with it."""
+    actor = config.get("ray_actor_options") or {}
+    environment = actor.get("runtime_env") or {}
+    kept = {name: value for name, value in environment.items() if name not in {"working_dir", "py_modules"}}
+    return {**config, "ray_actor_options": {**actor, "runtime_env": kept}}
 
 
 def unchanged_as_they_run(

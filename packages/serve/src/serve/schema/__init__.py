@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from serve.schema.status import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus, TrafficOverview
 
 if TYPE_CHECKING:
-    from serve.schema.check import Checkup, check
+    from serve.schema.checking import Checkup, check
     from serve.schema.deploy import DeploymentSchema, ServeApplicationSchema, ServeDeploySchema
     from serve.schema.details import ApplicationDetails, DeploymentDetails, ReplicaDetails, ServeInstanceDetails
     from serve.schema.problems import ConfigError, Problem
@@ -37,7 +37,7 @@ __all__ = [
 #: name -> module that defines it; only who works with config files needs them
 _HOMES = {
     "ApplicationDetails": "details",
-    "Checkup": "check",
+    "Checkup": "checking",
     "ConfigError": "problems",
     "DeploymentDetails": "details",
     "DeploymentSchema": "deploy",
@@ -46,7 +46,7 @@ _HOMES = {
     "ServeApplicationSchema": "deploy",
     "ServeDeploySchema": "deploy",
     "ServeInstanceDetails": "details",
-    "check": "check",
+    "check": "checking",
     "read": "text",
     "read_file": "text",
 }

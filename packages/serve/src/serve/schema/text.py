@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from serve.schema.check import Checkup, check
+from serve.schema.checking import Checkup, check
 from serve.schema.problems import ConfigError, Location, Problem
 
 #: more lines than that of one file are no config, and take long to read
@@ -52,7 +52,10 @@ class Text:
         Raises:
             ConfigError: it is no YAML, or a key is there twice.
         """
-        loader = yaml.SafeLoader(self._content)
+        try:
+            loader = yaml.SafeLoader(self._content)
+        except yaml.YAMLError as error:  # characters that no YAML has
+            raise ConfigError([], f"{self._name}: this is no YAML: {error}") from None
         try:
             self._root = loader.get_single_node()
             if self._root is None:

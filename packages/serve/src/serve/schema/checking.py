@@ -100,7 +100,7 @@ def _problem(location: Location, entries: list[tuple[Any, type[BaseModel] | None
 
 def _sentence(message: str) -> str:
     text = message.removeprefix("Value error, ").removeprefix("Input ").partition(", unable to parse")[0]
-    return text[:1].lower() + text[1:]
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def _shown(value: Any) -> str:
