@@ -593,3 +593,38 @@ def test_many_threads_share_one_handle() -> None:
 def test_a_name_given_in_method_options_is_accepted() -> None:
     counter = Counter.remote()
     assert ray.get(counter.increment.options(name="my call").remote()) == 1
+
+
+@pytest.mark.needs_processes("a task waits for a gate")
+def test_a_constructor_waits_for_tasks(gate: Any) -> None:
+    @ray.remote
+    def after(gate: Any, value: int) -> int:
+        gate.wait()
+        return value
+
+    @ray.remote
+    class Patient:
+        def __init__(self, gate: Any, later: list[Any]) -> None:
+            self.total = ray.get(after.remote(gate, 1)) + ray.get(later[0])
+
+        def read(self) -> int:
+            return self.total
+
+    patient = Patient.remote(gate, [after.remote(gate, 2)])
+    answer = patient.read.remote()
+    ready, _ = ray.wait([answer], timeout=0.2)
+    assert not ready
+    gate.open()
+    assert ray.get(answer) == 3
+
+
+@pytest.mark.needs_processes("a task waits for a gate")
+def test_a_constructor_gets_the_value_of_a_late_task(gate: Any) -> None:
+    @ray.remote
+    def after(gate: Any) -> int:
+        gate.wait()
+        return 5
+
+    counter = Counter.remote(after.remote(gate))
+    gate.open()
+    assert ray.get(counter.read.remote()) == 5

@@ -190,6 +190,7 @@ class StoreNode:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # no signal for the tests' process group reaches it: some tests stop it
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path) + os.pathsep + "."},
         )
         theirs.close()

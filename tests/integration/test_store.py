@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from core import ids
@@ -462,8 +463,10 @@ def test_a_stopped_process_does_not_stop_the_others(node: StoreNode) -> None:
     child, _ = node.spawn("made = [me.put(bytes(5 << 20)) for _ in range(10)]\nme.store.announce()\ntell('ok')\nwait()")
     assert child.stdout.readline() == "ok\n"
     child.send_signal(signal.SIGSTOP)
+    eventually(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
     other = node.connect()
     views = [other.put(b"x" * MIB)]
+    assert (node.stats()["objects"], node.stats()["spilled"]) == (50 * MIB, 0)
     with pytest.raises(ObjectStoreFullError):
         other.store.allocate_block(20 * MIB)  # its objects cannot be moved: it might look at them
     views.append(other.put(b"x" * 20 * MIB))  # this one is a file

@@ -221,6 +221,8 @@ class NativeEngine:
 
     def query(self, what: str) -> list[dict[str, Any]]:
         """See ``Engine``."""
+        if what == "available_resources":
+            self.runtime.tasks.return_idle()  # what is only kept for a next call is not in use
         reply: from_node.QueryReply = self.runtime.request(lambda number: to_node.Query(number, what))
         return reply.result
 

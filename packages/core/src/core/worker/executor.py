@@ -274,8 +274,8 @@ class Executor(Inbox):
         if self.actor is not None:
             return self.actor.blocking(waiter)
         running = self.running
-        if running is None or self._told_blocked or threading.get_ident() != self._main:
-            return False
+        if running is None or running.connection is None or self._told_blocked or threading.get_ident() != self._main:
+            return False  # no connection: an actor's __init__, which has no share to lend and nobody waiting behind it
         self._told_blocked = True
         with self._rt.lock:
             self._hand_back(running.connection, blocked=True)
