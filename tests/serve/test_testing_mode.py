@@ -166,6 +166,27 @@ def test_composition(mode: Mode) -> None:
     assert serve.get_deployment_handle("Adder_1").add.remote(1).result() == 11
 
 
+def test_another_deployment_becomes_the_ingress(mode: Mode) -> None:
+    @serve.deployment
+    class Inner:
+        def __call__(self) -> str:
+            return "inner"
+
+    @serve.deployment
+    class Outer:
+        def __init__(self, inner: DeploymentHandle) -> None:
+            self.inner = inner
+
+        async def __call__(self) -> str:
+            return f"outer, {await self.inner.remote()}"
+
+    for app, answer in ((Inner.bind(), "inner"), (Outer.bind(Inner.bind()), "outer, inner"), (Inner.bind(), "inner")):
+        mode.run(app)
+        assert {mode.get("/").text for _ in range(5)} == {answer}
+    mode.run(Inner.bind(), route_prefix="/there")
+    assert (mode.get("/there").text, mode.get("/").status_code) == ("inner", 404)
+
+
 def test_errors(mode: Mode) -> None:
     @serve.deployment
     class Fragile:

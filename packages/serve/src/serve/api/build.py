@@ -41,7 +41,14 @@ def build(
     builder = _Builder(name, settings or Settings())
     ingress = builder.add(app)
     builder.refuse_unused_options()
+    # Its replicas accept clients, on this route: what is the same code without that, or elsewhere, needs new ones.
+    builder.specs[-1] = _as_ingress(builder.specs[-1], route_prefix)
     return ApplicationSpec(name, ingress.name, tuple(builder.specs), route_prefix, **declared)
+
+
+def _as_ingress(spec: DeploymentSpec, route_prefix: str | None) -> DeploymentSpec:
+    version = hashlib.sha256(f"{spec.version} serves {route_prefix}".encode()).hexdigest()[:16]
+    return msgspec.structs.replace(spec, version=version)
 
 
 def check_application(app: object, route_prefix: str | None) -> Application[Any]:

@@ -24,6 +24,7 @@ class DeploymentOptions(TypedDict, total=False):
     logging_config: LoggingConfig | dict[str, Any]
     backpressure_config: BackpressureConfig | dict[str, Any]
     request_timeout_s: float | None
+    gateway: Any
 
 
 class NamedOptions(DeploymentOptions, total=False):
