@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from serve.config import AutoscalingConfig, BackpressureConfig, LoggingConfig, ReplicaOptions
+from serve.config import AutoscalingConfig, BackpressureConfig, GatewayConfig, LoggingConfig, ReplicaOptions
 
 
 class DeploymentOptions(TypedDict, total=False):
@@ -24,7 +24,7 @@ class DeploymentOptions(TypedDict, total=False):
     logging_config: LoggingConfig | dict[str, Any]
     backpressure_config: BackpressureConfig | dict[str, Any]
     request_timeout_s: float | None
-    gateway: Any
+    gateway: GatewayConfig | dict[str, Any] | None
 
 
 class NamedOptions(DeploymentOptions, total=False):
