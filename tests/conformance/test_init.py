@@ -122,6 +122,8 @@ def test_a_reference_of_an_earlier_session_is_refused_in_the_next(start_session:
         {"num_cpus": -1},
         {"namespace": ""},
         {"local_mode": True},
+        {"_prestarted_workers": -1},
+        {"_preloaded_modules": [1]},
         pytest.param(
             {"resources": {"CPU": 1}},
             marks=pytest.mark.better_than_ray("init refuses CPU as a custom resource before it starts any process"),

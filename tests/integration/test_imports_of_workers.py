@@ -48,3 +48,47 @@ def test_a_worker_carries_nothing_heavy_unasked() -> None:
 
 def test_what_the_driver_has_imported_is_there() -> None:
     assert run("import asyncio\n" + PROGRAM.format(names=["asyncio"])) == "['asyncio'] True"
+
+
+PRELOADED = """
+import sys
+import core
+
+@core.remote
+def loaded():
+    return "wave" in sys.modules
+
+core.init(num_cpus=2, log_to_driver=False, _preloaded_modules=["wave"], _prestarted_workers=0)
+print(core.get(loaded.remote()))
+"""
+
+
+def test_modules_are_preloaded_on_demand() -> None:
+    assert run(PRELOADED) == "True"
+
+
+PRESTARTED = """
+import time
+import psutil
+import core
+
+def processes():
+    return len(psutil.Process().children(recursive=True))
+
+core.init(num_cpus=2, log_to_driver=False, _prestarted_workers=0)
+@core.remote
+def one():
+    return 1
+
+assert core.get(one.remote()) == 1
+deadline = time.monotonic() + 30
+while processes() > 2:  # the daemon and the zygote
+    assert time.monotonic() < deadline, "the worker stayed"
+    time.sleep(0.01)
+assert core.get(one.remote()) == 1
+print("done")
+"""
+
+
+def test_without_workers_kept_ready_they_come_and_go() -> None:
+    assert run(PRESTARTED) == "done"

@@ -51,6 +51,10 @@ class InitConfig(Struct, frozen=True):
     log_to_driver: bool = True
     logging_level: int = 20
     labels: dict[str, str] = {}
+    #: idle workers that are kept ready; None for one per CPU
+    prestarted_workers: int | None = None
+    #: modules that workers have imported before they start
+    preloaded_modules: list[str] = []
 
 
 class PlacementGroupState(Struct, frozen=True):

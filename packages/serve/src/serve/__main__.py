@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve.cli.main import main
+from serve.cli import main
 
 if __name__ == "__main__":
     main()

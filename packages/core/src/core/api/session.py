@@ -49,7 +49,13 @@ _WITHOUT_EFFECT: dict[str, Any] = {
     "_system_config": None,
     "_tracing_startup_hook": None,
 }
-_FURTHER_OPTIONS = ("object_spilling_directory", "_temp_dir", "_memory")
+_FURTHER_OPTIONS = (
+    "object_spilling_directory",
+    "_temp_dir",
+    "_memory",
+    "_prestarted_workers",
+    "_preloaded_modules",
+)
 
 _starting = threading.RLock()
 
@@ -129,8 +135,10 @@ def init(
         runtime_env: default environment of all tasks and actors.
         engine: ``"native"`` (default, or ``SKATE_ENGINE``): worker processes. ``"inline"``: everything runs in the
             calling thread, for debuggers.
-        further: ``object_spilling_directory``, ``_temp_dir``, ``_memory``; others of Ray's options (dashboard, cluster)
-            are accepted and have no effect, which a warning says.
+        further: ``object_spilling_directory``, ``_temp_dir``, ``_memory``; ``_prestarted_workers``: idle workers that
+            are kept ready (default: one per CPU; without, a first task waits for a fork); ``_preloaded_modules``:
+            modules that all workers have imported before they start, and share in memory.
+            Others of Ray's options (dashboard, cluster) are accepted and have no effect, which a warning says.
 
     Raises:
         RuntimeError: a session is running already; an unknown option.
@@ -160,6 +168,8 @@ def init(
             log_to_driver=_log_to_driver(log_to_driver),
             logging_level=_logging_level(logging_level) if configure_logging else logging.NOTSET,
             labels=_check_labels(labels),
+            prestarted_workers=_check_count("_prestarted_workers", further.get("_prestarted_workers")),
+            preloaded_modules=_check_modules("_preloaded_modules", further.get("_preloaded_modules")),
         )
         started = _start_engine(engine or os.environ.get(ENGINE_VARIABLE) or "native", config)
         current.set_engine(started)
@@ -259,6 +269,23 @@ def _check_amount(name: str, value: Any) -> float | None:
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name} must not be negative or infinite, got {value}")
     return float(value)
+
+
+def _check_count(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number or None, got {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+    return value
+
+
+def _check_modules(name: str, value: Any) -> list[str]:
+    modules = list(value) if isinstance(value, list | tuple) else [value] if value is not None else []
+    if not all(isinstance(module, str) and module for module in modules):
+        raise TypeError(f"{name} must be a list of names of modules, got {value!r}")
+    return modules
 
 
 def _check_resources(given: Any) -> dict[str, float]:

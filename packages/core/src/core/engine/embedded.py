@@ -36,7 +36,7 @@ def start(config: InitConfig) -> NativeEngine:
     parent = Path(config.temp_dir) if config.temp_dir else None
     if config.object_spilling_directory:
         os.environ["SKATE_SPILL_DIR"] = config.object_spilling_directory
-    node = launcher.start(NodeConfig("", resources, store, labels=config.labels), parent)
+    node = launcher.start(_node_config(config, resources, store), parent)
     try:
         return _join(node, config)
     except launcher.NodeStartError as error:
@@ -44,6 +44,10 @@ def start(config: InitConfig) -> NativeEngine:
     except BaseException:
         node.kill()
         raise
+
+
+def _node_config(config: InitConfig, resources: dict[str, int], store: int) -> NodeConfig:
+    return NodeConfig("", resources, store, labels=config.labels, prestarted_workers=config.prestarted_workers)
 
 
 def _join(node: launcher.NodeProcess, config: InitConfig) -> NativeEngine:
@@ -62,7 +66,7 @@ def _join(node: launcher.NodeProcess, config: InitConfig) -> NativeEngine:
         cwd=str(Path.cwd()),
         namespace=config.namespace or "",
         log_to_driver=config.log_to_driver,
-        preload=[name for name in PRELOADED if name in sys.modules],
+        preload=[*(name for name in PRELOADED if name in sys.modules), *config.preloaded_modules],
     )
     framing.prepare(from_node.FromNode, peer.FromPeer)
     node.wait_ready()

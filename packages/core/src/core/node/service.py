@@ -66,6 +66,8 @@ class NodeService:
         self._zygote = zygote
         self.loop = Loop()
         self.scheduler = Scheduler(self.node_id, config.node_resources, ids.new_address)
+        if config.prestarted_workers is not None:
+            self.scheduler.target_idle = config.prestarted_workers
         self.actors = ActorTable()
         self.jobs: dict[bytes, Job] = {}
         #: the first driver that is the process which started the daemon: the session ends with its connection
@@ -334,14 +336,9 @@ class NodeService:
             self._server.close(connection, f"refused: {problem}")
             return
         connection.welcomed(message.address, message.kind, job.job_id)
-        welcome = from_node.Welcome(
-            self.config.session_dir,
-            self.node_id,
-            job.job_id,
-            job.namespace,
-            self.objects.arena_bytes,
-            {"labels": self.config.labels},
-        )
+        arena_bytes, facts = self.objects.arena_bytes, {"labels": self.config.labels}
+        directory = self.config.session_dir
+        welcome = from_node.Welcome(directory, self.node_id, job.job_id, job.namespace, arena_bytes, facts)
         connection.send_with_fd(welcome, self.objects.arena_fd)
         self.objects.process_joined(message.address)
         if message.kind == "worker":
