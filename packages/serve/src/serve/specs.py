@@ -178,3 +178,11 @@ CONTROLLER_NAME = "SERVE_CONTROLLER"
 TARGETS_KEY = "serve/targets"
 DESIRED_PREFIX = "serve/desired/"
 REPLICA_PREFIX = "serve/replica/"
+#: which controller runs: `serve.controller.mailbox` reaches it from anywhere
+CONTROLLER_KEY = "serve/controller"
+#: the listening socket and the proxies
+INGRESS_KEY = "serve/ingress"
+#: where the REST API listens
+ADMIN_KEY = "serve/admin"
+ORDER_PREFIX = "serve/order/"
+ANSWER_PREFIX = "serve/answer/"

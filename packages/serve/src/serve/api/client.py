@@ -1,18 +1,25 @@
-"""The one Serve of this process: made by the first call that needs it, ended by ``serve.shutdown``."""
+"""The one Serve of a session: started by the first call that needs it, reached from anywhere, ended by `shutdown`."""
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import threading
-from typing import Any
+from typing import Any, TypeAlias
 
 import core
+from serve import session
 from serve.config import GRPCOptions, HTTPOptions
+from serve.controller.detached import RemoteController, is_alive, start_detached
 from serve.controller.thread import ControllerThread
 from serve.errors import RayServeException
 from serve.handle import in_process, local_router
 
+#: reaches the controller
+Link: TypeAlias = ControllerThread | RemoteController
+
 _lock = threading.RLock()
+#: None if the controller runs elsewhere, or nowhere
 _controller: ControllerThread | None = None
 #: the session it belongs to
 _session = ""
@@ -21,14 +28,19 @@ _session = ""
 def start(
     http_options: HTTPOptions | dict[str, Any] | None = None,
     grpc_options: GRPCOptions | dict[str, Any] | None = None,
+    *,
+    detached: bool = False,
     **further: Any,
 ) -> None:
-    """Start Serve in this process, unless it runs. ``serve.run`` does it by itself, with the defaults.
+    """Start Serve, unless it runs in this session. ``serve.run`` does it by itself, with the defaults.
 
     Args:
         http_options: host, port, time limits, TLS, number of proxies: see `serve.config.HTTPOptions`, or a dictionary.
         grpc_options: port, the user's services, time limit: see `serve.config.GRPCOptions`, or a dictionary. Without
             them no gRPC is served; with them, even if they are empty, it is from the first application on.
+        detached: the controller becomes an actor of its own, which is started again when it dies: clients notice
+            nothing of that. Otherwise it runs in a thread of this process, which starts faster and needs no process
+            more. Either way Serve ends with the session. In tasks and actors it is always detached.
         **further: ``host`` and ``port`` of HTTP, as a short form.
 
     Raises:
@@ -44,60 +56,76 @@ def start(
     with _lock:
         running = _running()
         if running is None:
-            _start(options, grpc_options)
+            _start(options, grpc_options, detached=detached)
         elif asked and _differ(options, running.call("http_options")):
             raise ValueError("Serve runs already, with other http_options; call serve.shutdown() first to change them")
         elif grpc_options is not None and running.call("grpc_options") != grpc_options:
             raise ValueError("Serve runs already, with other grpc_options; call serve.shutdown() first to change them")
 
 
-def controller() -> ControllerThread:
+def controller() -> Link:
     """Return the controller; it is started with the defaults if need be."""
     with _lock:
         return _running() or _start(HTTPOptions())
 
 
-def running_controller() -> ControllerThread:
-    """Return the controller.
+def running_controller() -> Link:
+    """Return the controller, wherever in this session it runs.
 
     Raises:
-        RayServeException: Serve does not run here.
+        RayServeException: Serve does not run in this session.
     """
     running = _running()
     if running is None:
-        raise RayServeException("Serve does not run in this process; start it with serve.run(app) or serve.start()")
+        raise RayServeException("Serve does not run in this session; start it with serve.run(app) or serve.start()")
     return running
 
 
 def shutdown() -> None:
-    """Delete all applications and end Serve in this process; nothing happens if it does not run."""
+    """Delete all applications and end Serve, wherever in this session it runs; nothing happens if it does not."""
     global _controller
     in_process.close_all()
     with _lock:
-        running, _controller = _controller, None
-        if running is None:
-            return
-        over = not core.is_initialized() or core.get_runtime_context().get_session_name() != _session
-        running.close(session_over=over)
-        local_router.reset()
+        running = _running()
+        if running is not None:
+            _controller = None
+            running.close()
+            local_router.reset()
 
 
-def _running() -> ControllerThread | None:
-    if _controller is not None and (
-        not core.is_initialized() or core.get_runtime_context().get_session_name() != _session
-    ):
-        shutdown()  # the session it belonged to is over
-    return _controller
+async def shutdown_async() -> None:
+    """`shutdown` for event loops, which are not blocked by it."""
+    await asyncio.to_thread(shutdown)
 
 
-def _start(options: HTTPOptions, grpc_options: GRPCOptions | None = None) -> ControllerThread:
+def _running() -> Link | None:
+    global _controller
+    if not core.is_initialized() or core.get_runtime_context().get_session_name() != _session:
+        over, _controller = _controller, None
+        if over is not None:  # the session it belonged to is over
+            over.close(session_over=True)
+            local_router.reset()
+    if _controller is not None:
+        return _controller
+    return RemoteController() if core.is_initialized() and is_alive() else None
+
+
+def _start(options: HTTPOptions, grpc_options: GRPCOptions | None = None, *, detached: bool = False) -> Link:
     global _controller, _session
-    if not core.is_initialized():
-        core.init()
-    _session = core.get_runtime_context().get_session_name()
+    session.ensure()
+    context = core.get_runtime_context()
+    if detached or context.get_task_id() is not None or context.get_actor_id() is not None:
+        return start_detached(options, grpc_options)
+    _session = context.get_session_name()
     _controller = ControllerThread(options, grpc_options)
-    atexit.register(shutdown)
+    atexit.register(_end_own)
     return _controller
+
+
+def _end_own() -> None:
+    """At the end of the process: a controller in another one stays."""
+    if _controller is not None:
+        shutdown()
 
 
 def _differ(asked: HTTPOptions, running: HTTPOptions) -> bool:

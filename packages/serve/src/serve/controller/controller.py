@@ -14,21 +14,26 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 import core
 from core.exceptions import RayError
+from core.util import kv
 from serve.admin.server import Administration
 from serve.config import GRPCOptions, HTTPOptions
 from serve.controller import traffic
 from serve.controller.autoscaler import Autoscaling
 from serve.controller.collector import Collector, Source
+from serve.controller.desired import Desired
 from serve.controller.fleet import Fleet
 from serve.controller.grpc_front import GRPCFront
 from serve.controller.ingress import Ingress
 from serve.controller.live import LiveView
-from serve.controller.publication import build_targets
+from serve.controller.mailbox import Orders
+from serve.controller.publication import announce, build_targets
+from serve.controller.restoring import living_replicas, restore
 from serve.controller.standing import standing
 from serve.controller.statuses import status_of
 from serve.controller.traffic import Revisions
@@ -38,7 +43,7 @@ from serve.metrics.report import Family
 from serve.model_control import wanted
 from serve.schema import ServeStatus
 from serve.schema.live import Live
-from serve.specs import ApplicationSpec, DeploymentID, Targets, Traffic
+from serve.specs import ADMIN_KEY, TARGETS_KEY, ApplicationSpec, DeploymentID, Targets, Traffic
 from serve.state.application import Application, ApplicationStatus
 from serve.state.deployment import Deployment, Reconfigure, Start, Stop
 
@@ -69,7 +74,9 @@ class Controller:
         self._changed = asyncio.Event()
         self._settled = asyncio.Condition()
         self._fleet = Fleet(self._apps, self._changed.set)
-        self._reconciling = asyncio.get_running_loop().create_task(self._run())
+        self._desired = Desired()
+        self._reconciling: asyncio.Task[None] | None = None
+        self._orders: Orders | None = None
         #: what operators order
         self.admin = Administration(self)
         #: knows what all processes count
@@ -77,6 +84,34 @@ class Controller:
         self._fleet.collector = self.collector
         self._autoscaling = Autoscaling(self._apps, self.collector, self._changed.set)
         self._view = LiveView(self._apps, self._fleet.replicas, self.collector)
+
+    async def begin(self) -> None:
+        """Take over what a controller that is gone has left, and begin to act."""
+        await self._restore()
+        self._reconciling = asyncio.get_running_loop().create_task(self._run())
+        self._orders = Orders(self)
+
+    async def _restore(self) -> None:
+        records = self._desired.load()
+        published = kv.get(TARGETS_KEY)
+        if published is not None:
+            self._targets = msgspec.msgpack.decode(published.value, type=Targets)
+        else:  # later than those of any Serve that this session had before
+            self._targets = Targets(time.time_ns() // 1_000_000, (), {}, {})
+        self._told = self._targets
+        found = living_replicas()
+        for record, revisions in records:
+            self._revisions.replace(record.spec.name, revisions)
+            self._apps[record.spec.name] = restore(record, found, self._targets, _new_id)
+        self._fleet.latest = msgspec.msgpack.encode(self._targets) if published is not None else b""
+        self._fleet.adopt(found, self._targets)
+        local_router.update(self._targets, {key: replica.actor for key, replica in self._fleet.replicas.items()})
+        holders = [replica.actor for replica in self._fleet.replicas.values() if replica.direct]
+        await asyncio.gather(self._ingress.restore(holders, self._fleet.latest), self._grpc.restore(self._fleet.latest))
+        self._fleet.proxied = self._ingress.proxied
+        place = kv.get(ADMIN_KEY)
+        if place is not None:
+            self.admin.open(*msgspec.json.decode(place.value, type=tuple[str, int]))
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
@@ -86,7 +121,9 @@ class Controller:
         Raises:
             OSError: the port is taken.
         """
-        return self.admin.open(host, port)
+        address = self.admin.open(host, port)
+        kv.put(ADMIN_KEY, msgspec.json.encode((host, urlsplit(address).port)))
+        return address
 
     async def apply(self, config: ServeDeploySchema, *, dry_run: bool = False) -> Outcome:
         """Carry out a config file: see `serve.admin.deployer.Deployer.deploy`."""
@@ -126,7 +163,7 @@ class Controller:
             for name, app in self._apps.items():
                 if name not in revisions and app.spec.declared is not None:
                     app.delete()
-        self._changed.set()
+        self._ordered()
         return revisions
 
     def _check_routes(self, specs: Sequence[ApplicationSpec], *, only_these: bool) -> None:
@@ -179,7 +216,7 @@ class Controller:
         if earlier is not None:
             return (await self.deploy([earlier]))[name]
         app.drop()
-        self._changed.set()
+        self._ordered()
         return app.spec.revision
 
     async def stage(self, spec: ApplicationSpec, weight: float = 0.0, **rules: Any) -> int:
@@ -195,7 +232,7 @@ class Controller:
         """
         self._refuse_split()
         revision = traffic.stage(self._apps, self._revisions, spec, Traffic(weight, **rules))
-        self._changed.set()
+        self._ordered()
         return revision
 
     async def set_traffic(
@@ -220,7 +257,7 @@ class Controller:
         self._refuse_split()
         app = traffic.running(self._apps, name)
         traffic.set_traffic(app, self._revisions, weights, header=header, shadow=shadow)
-        self._changed.set()
+        self._ordered()
         return app.spec.revision if app.candidate is None else app.candidate.spec.revision
 
     async def promote(self, name: str) -> int:
@@ -230,7 +267,7 @@ class Controller:
             ValueError: there is no second revision.
         """
         revision = traffic.running(self._apps, name).promote().revision
-        self._changed.set()
+        self._ordered()
         return revision
 
     def _refuse_split(self) -> None:
@@ -253,7 +290,7 @@ class Controller:
         if num_replicas < 0:
             raise ValueError(f"a deployment has 0 replicas or more, not {num_replicas}")
         machine.resize(num_replicas)
-        self._changed.set()
+        self._ordered()
 
     async def wait_for(self, name: str, revision: int) -> None:
         """Wait until a revision runs.
@@ -295,26 +332,35 @@ class Controller:
         app = self._apps.get(name)
         if app is not None:
             app.delete()
-            self._changed.set()
+            self._ordered()
             async with self._settled:
                 await self._settled.wait_for(lambda: self._apps.get(name) is not app)
 
     async def shutdown(self) -> None:
         """Delete everything and end."""
         await asyncio.gather(*(self.delete(name) for name in list(self._apps)))
-        self._reconciling.cancel()
-        self._autoscaling.close()
-        self.collector.close()
+        self._end_watching()
         await asyncio.gather(self._ingress.close(), self._grpc.close(), self.admin.close())
         await self._fleet.close()
+        if self._orders is not None:
+            self._orders.close()
+        for key in (TARGETS_KEY, ADMIN_KEY):
+            kv.delete(key)
 
     async def abandon(self) -> None:
         """End without a session to talk to: it was shut down first."""
-        self._reconciling.cancel()
-        self._autoscaling.close()
-        self.collector.close()
+        self._end_watching()
+        self._ingress.abandon()
         await self.admin.close()
         await self._fleet.close()
+        if self._orders is not None:
+            self._orders.abandon()
+
+    def _end_watching(self) -> None:
+        if self._reconciling is not None:
+            self._reconciling.cancel()
+        self._autoscaling.close()
+        self.collector.close()
 
     async def ingress_of(self, name: str) -> DeploymentID | None:
         """Return the deployment that an application's requests go to."""
@@ -346,6 +392,15 @@ class Controller:
 
     # -- reconciling --------------------------------------------------------------------------------------------------
 
+    def _ordered(self) -> None:
+        """Something else is wanted: note that before anybody is told that it will be."""
+        self._save()
+        self._changed.set()
+
+    def _save(self) -> None:
+        for name, app in self._apps.items():
+            self._desired.save(app, self._revisions.of(name))
+
     async def _run(self) -> None:
         while True:
             self._changed.clear()
@@ -360,8 +415,10 @@ class Controller:
 
     async def _reconcile(self) -> None:
         stops: list[Stop] = []
-        for app in list(self._apps.values()):
-            for action in app.plan(time.monotonic()):
+        planned = [(app, app.plan(time.monotonic())) for app in self._apps.values()]
+        self._save()
+        for app, actions in planned:
+            for action in actions:
                 match action:
                     case Start():
                         self._start(app, action)
@@ -376,8 +433,9 @@ class Controller:
         await self._arrange_ingress()
         for name in [name for name, app in self._apps.items() if app.gone]:
             del self._apps[name]
-            await asyncio.to_thread(wanted.forget, name)
+            wanted.forget(name)  # in no other thread: at the end of the interpreter there are none to be had
             self._revisions.forget(name)
+            self._desired.forget(name)
             await self._publish()
         async with self._settled:
             self._settled.notify_all()
@@ -417,7 +475,7 @@ class Controller:
         local_router.update(targets, {key: replica.actor for key, replica in self._fleet.replicas.items()})
         encoded = msgspec.msgpack.encode(targets)
         tellings = self._ingress.publish(encoded), self._grpc.publish(encoded), self._fleet.tell_all(encoded)
-        await asyncio.gather(*tellings)
+        await asyncio.gather(announce(encoded), *tellings)
         self._told = targets
 
     async def _arrange_ingress(self) -> None:

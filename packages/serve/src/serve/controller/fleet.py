@@ -17,9 +17,11 @@ import msgspec
 from core.exceptions import RayError, RayTaskError
 from serve.controller import replicas as hands
 from serve.controller.collector import DEATHS, HEALTH_CHECK_FAILURES, START_FAILURES, STARTS, Collector
+from serve.controller.desired import Desired, ReplicaRecord
 from serve.controller.replicas import RunningReplica, StartError
+from serve.controller.restoring import Living
 from serve.replica.actor import Direct
-from serve.specs import DeploymentID, ReplicaState
+from serve.specs import DeploymentID, ReplicaState, Targets
 from serve.state.application import Application
 from serve.state.deployment import Deployment, Reconfigure, Start, Stop
 
@@ -41,6 +43,8 @@ class Fleet:
         self._apps = apps
         self._changed = changed
         self._tasks: set[asyncio.Task[Any]] = set()
+        #: as they are stored
+        self._records: dict[str, ReplicaRecord] = {}
         #: by id, those that start and stop included
         self.replicas: dict[str, RunningReplica] = {}
         #: what was published last; a replica that has started is told before it gets requests
@@ -85,9 +89,35 @@ class Fleet:
             serve_http: whether HTTP requests come to it.
             direct: how it accepts clients itself; None if it does not.
         """
+        record = ReplicaRecord(action.spec, serve_http, direct is not None)
+        Desired.save_replica(action.replica_id, record)
         replica = hands.create(action.spec, action.replica_id, serve_http=serve_http, direct=direct)
         self.replicas[action.replica_id] = replica
+        self._records[action.replica_id] = record
         self.spawn(self._live(action.replica_id, replica))
+
+    def adopt(self, found: Mapping[str, Living], published: Targets) -> None:
+        """Take over the replicas that a controller which is gone has started.
+
+        Args:
+            found: those that are alive, by id.
+            published: what was published last: who is not in it starts or stops.
+        """
+        infos = {info.replica_id: info for running in published.replicas.values() for info in running}
+        for replica_id, living in found.items():
+            replica = RunningReplica(living.record.spec, living.actor, infos.get(replica_id), living.record.direct)
+            if self.machine(replica_id) is None:  # of an application that is gone
+                hands.kill(replica)
+                Desired.forget_replica(replica_id)
+                continue
+            self._records[replica_id] = living.record
+            self.replicas[replica_id] = replica
+            self.spawn(self._live(replica_id, replica))
+
+    def _forget(self, replica_id: str) -> None:
+        self.replicas.pop(replica_id, None)
+        if self._records.pop(replica_id, None) is not None:
+            Desired.forget_replica(replica_id)
 
     async def reconfigure(self, action: Reconfigure) -> None:
         """Give a replica new options."""
@@ -105,6 +135,10 @@ class Fleet:
         replica.info = msgspec.structs.replace(
             replica.info, max_ongoing_requests=int(action.config["max_ongoing_requests"])
         )
+        record = self._records.get(action.replica_id)
+        if record is not None:
+            record = self._records[action.replica_id] = msgspec.structs.replace(record, spec=replica.spec)
+            Desired.save_replica(action.replica_id, record)
         machine = self.machine(action.replica_id)
         if machine is not None:
             machine.reconfigured(action.replica_id, refusal)
@@ -116,26 +150,37 @@ class Fleet:
         if replica is None:
             return
         if action.graceful and replica.info is not None:
-            last = await hands.stop(replica, float(replica.spec.config["graceful_shutdown_timeout_s"]))
-            self.collector.took(action.replica_id, last)
+            await self._finish(action.replica_id, replica)
         else:
             hands.kill(replica)
-        self.replicas.pop(action.replica_id, None)
-        machine = self.machine(action.replica_id)
+            self._stopped(action.replica_id)
+
+    async def _finish(self, replica_id: str, replica: RunningReplica) -> None:
+        last = await hands.stop(replica, float(replica.spec.config["graceful_shutdown_timeout_s"]))
+        self.collector.took(replica_id, last)
+        self._stopped(replica_id)
+
+    def _stopped(self, replica_id: str) -> None:
+        machine = self.machine(replica_id)
+        self._forget(replica_id)
         if machine is not None:
-            machine.stopped(action.replica_id)
+            machine.stopped(replica_id)
         self._changed()
 
     # -- a replica's life ----------------------------------------------------------------------------------------------
 
     async def _live(self, replica_id: str, replica: RunningReplica) -> None:
         """Follow a replica from its start to its end."""
-        try:
-            await hands.start(replica, replica_id)
-        except StartError as error:
-            self._start_failed(replica_id, replica, error)
-            return
-        self.collector.count(STARTS, replica.spec.id)
+        if replica.info is None:
+            try:
+                serves = await hands.start(replica, replica_id)
+            except StartError as error:
+                self._start_failed(replica_id, replica, error)
+                return
+            if not serves:
+                await self._stop_again(replica_id, replica)
+                return
+            self.collector.count(STARTS, replica.spec.id)
         if replica.direct and self.proxied:  # the proxies came meanwhile
             await self.leave_clients(replica)
         if self.latest:
@@ -151,9 +196,16 @@ class Fleet:
             checking.cancel()
         self._died(replica_id, replica.spec.id, reason)
 
+    async def _stop_again(self, replica_id: str, replica: RunningReplica) -> None:
+        """A replica was told to stop by a controller that is gone: see to its end."""
+        machine = self.machine(replica_id)
+        if machine is not None and replica_id in machine.replicas:
+            machine.replicas[replica_id].state = ReplicaState.STOPPING
+        await self._finish(replica_id, replica)
+
     def _start_failed(self, replica_id: str, replica: RunningReplica, error: StartError) -> None:
         hands.kill(replica)
-        self.replicas.pop(replica_id, None)
+        self._forget(replica_id)
         self.collector.count(START_FAILURES, replica.spec.id)
         machine = self.machine(replica_id)
         if machine is not None:
@@ -162,7 +214,7 @@ class Fleet:
         self._changed()
 
     def _died(self, replica_id: str, deployment_id: DeploymentID, reason: str) -> None:
-        self.replicas.pop(replica_id, None)
+        self._forget(replica_id)
         machine = self.machine(replica_id)
         if machine is not None:
             if replica_id in machine.replicas and machine.replicas[replica_id].state is not ReplicaState.STOPPING:

@@ -8,7 +8,9 @@ from typing import Any
 
 import core
 from core.exceptions import RayError, RayTaskError
+from core.util import kv
 from serve.config import GRPCOptions
+from serve.controller.replicas import find_actor
 from serve.specs import NAMESPACE
 
 #: seconds that calls have to end when the proxy stops
@@ -16,6 +18,8 @@ GRACE_S = 5.0
 #: calls of the proxy's actor at a time: each client that streams may have its replica wait in one
 MAX_CALLS = 10_000
 ACTOR_NAME = "SERVE_GRPC_PROXY"
+#: in the control store: the port, once it is served
+PORT_KEY = "serve/grpc-port"
 
 
 class GRPCFront:
@@ -57,7 +61,7 @@ class GRPCFront:
 
         name = ACTOR_NAME
         proxy_class = core.remote(GRPCProxy).options(
-            name=name, namespace=NAMESPACE, num_cpus=0, max_concurrency=MAX_CALLS
+            name=name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, max_concurrency=MAX_CALLS
         )
         proxy = proxy_class.remote(name, options, options.host)
         try:
@@ -67,13 +71,37 @@ class GRPCFront:
             raise (error.cause or error) from None
         except RayError as error:
             raise OSError(f"the gRPC proxy cannot be started: {error}") from error
+        kv.put(PORT_KEY, str(self.port).encode())
+        self._watch(proxy, options)
+
+    def _watch(self, proxy: Any, options: GRPCOptions) -> None:
         self._proxy = proxy
         self._watching = asyncio.get_running_loop().create_task(self._replace(proxy, options))
+
+    async def restore(self, targets: bytes) -> None:
+        """Take over from a controller that is gone."""
+        entry = kv.get(PORT_KEY)
+        proxy = find_actor(ACTOR_NAME)
+        if self.options is None or (entry is None and proxy is None):
+            return
+        self._latest = targets
+        if entry is not None:
+            self.port = int(entry.value)
+            if proxy is not None:
+                self._watch(proxy, self.options)
+                await self.publish(targets)
+                return
+        if proxy is not None:  # nobody knows how far its start has come
+            core.kill(proxy)
+        self._watching = asyncio.get_running_loop().create_task(self._again(self.options, None))
 
     async def _replace(self, proxy: Any, options: GRPCOptions) -> None:
         """Start another proxy, at the same port, when this one dies; clients connect anew by themselves."""
         with contextlib.suppress(RayError):
             await proxy.outlive.remote()
+        await self._again(options, proxy)
+
+    async def _again(self, options: GRPCOptions, proxy: Any) -> None:
         while self._proxy is proxy:
             try:
                 await self._start(options)
@@ -101,3 +129,4 @@ class GRPCFront:
             with contextlib.suppress(RayError, TimeoutError):
                 await asyncio.wait_for(proxy.stop.remote(GRACE_S).as_future(), GRACE_S + 2)
             core.kill(proxy)
+            kv.delete(PORT_KEY)

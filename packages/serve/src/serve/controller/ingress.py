@@ -8,22 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import core
 from core.exceptions import RayError
+from core.util import kv
 from serve.config import DeploymentConfig, HTTPOptions
-from serve.controller.replicas import LOOP
-from serve.http.listener import SharedListener
+from serve.controller.replicas import LOOP, find_actor
+from serve.http.listener import LEND_S, SharedListener, borrow
 from serve.http.server import bind
 from serve.proxy.actor import Proxy
 from serve.replica.actor import Direct
-from serve.specs import NAMESPACE, ApplicationSpec
+from serve.specs import INGRESS_KEY, NAMESPACE, ApplicationSpec
 
 #: seconds that requests have to end when a proxy stops
 GRACE_S = 5.0
+
+
+class IngressRecord(msgspec.Struct, frozen=True):
+    """What a restarted controller has to know of all this; kept under `INGRESS_KEY`."""
+
+    #: that clients connect to
+    port: int
+    proxied: bool
+    #: names of the proxies' actors
+    proxies: tuple[str, ...]
+    #: proxies that were ever started
+    count: int
 
 
 class Ingress:
@@ -38,7 +55,9 @@ class Ingress:
         self.options = options
         self._directory = directory
         self._listener: SharedListener | None = None
-        self._proxies: list[Any] = []
+        #: the proxies' actors by name
+        self.proxies: dict[str, Any] = {}
+        self._count = 0
         self._watching: set[asyncio.Task[None]] = set()
         self._latest = b""
         #: proxies accept: from now on replicas do not
@@ -51,13 +70,47 @@ class Ingress:
             OSError: the port is taken.
         """
         if self._listener is None:
-            sock = bind(self.options.host, self.options.port, shared=False)
-            self._listener = SharedListener(sock, str(Path(self._directory) / "serve-listener.sock"))
+            self._listen(bind(self.options.host, self.options.port, shared=False))
+            self._save()
+
+    def _listen(self, sock: socket.socket) -> None:
+        self._listener = SharedListener(sock, str(Path(self._directory) / "serve-listener.sock"))
+
+    def _save(self) -> None:
+        record = IngressRecord(self.port or 0, self.proxied, tuple(self.proxies), self._count)
+        kv.put(INGRESS_KEY, msgspec.msgpack.encode(record))
 
     @property
     def port(self) -> int | None:
         """The port that clients connect to; None before anything was served."""
         return None if self._listener is None else self._listener.port
+
+    async def restore(self, replicas: Iterable[Any], targets: bytes) -> None:
+        """Take over from a controller that is gone, whose socket replicas and proxies hold.
+
+        Args:
+            replicas: actors of replicas that accept clients themselves.
+            targets: what is published.
+        """
+        entry = kv.get(INGRESS_KEY)
+        if entry is None:
+            return
+        record = msgspec.msgpack.decode(entry.value, type=IngressRecord)
+        self._latest, self._count, self.proxied = targets, record.count, record.proxied
+        found = {name: actor for name in record.proxies if (actor := find_actor(name)) is not None}
+        sock = await self._borrow([*found.values(), *replicas])
+        self._listen(sock or bind(self.options.host, record.port, shared=False))
+        for name, proxy in found.items():
+            await self._begin(name, proxy)
+        for _ in range(len(record.proxies) - len(self.proxies) if record.proxied else 0):
+            await self._start_proxy()
+        self._save()
+
+    async def _borrow(self, holders: Iterable[Any]) -> socket.socket | None:
+        for holder in holders:
+            with contextlib.suppress(RayError, OSError, TimeoutError):
+                return await borrow(functools.partial(_lend, holder), str(Path(self._directory) / "serve-lend.sock"))
+        return None
 
     def wants_proxies(self, routed: Iterable[ApplicationSpec]) -> bool:
         """Tell whether replicas alone cannot serve these applications."""
@@ -93,46 +146,54 @@ class Ingress:
         for _ in range(max(1, self.options.num_proxies or 1)):
             await self._start_proxy()
         self.proxied = True
+        self._save()
 
     async def _start_proxy(self) -> None:
         assert self._listener is not None, "proxies accept on a socket that is open"
-        proxy_class = core.remote(Proxy).options(namespace=NAMESPACE, num_cpus=0, runtime_env={"env_vars": LOOP})
-        proxy = proxy_class.remote(self._listener.path, self.options)
-        await proxy.start.remote(self._latest)
-        self._proxies.append(proxy)
-        task = asyncio.get_running_loop().create_task(self._replace(proxy))
+        self._count += 1
+        name = f"proxy-{self._count}"
+        proxy_class = core.remote(Proxy).options(
+            name=name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, runtime_env={"env_vars": LOOP}
+        )
+        await self._begin(name, proxy_class.remote(self._listener.path, self.options))
+
+    async def _begin(self, name: str, proxy: Any) -> None:
+        """Have a proxy accept, unless it does already, and watch it."""
+        self.proxies[name] = proxy
+        self._save()
+        try:
+            await proxy.start.remote(self._latest)
+        except RayError:
+            del self.proxies[name]
+            core.kill(proxy)
+            raise
+        task = asyncio.get_running_loop().create_task(self._replace(name, proxy))
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
-    async def _replace(self, proxy: Any) -> None:
+    async def _replace(self, name: str, proxy: Any) -> None:
         """Start another proxy when one dies; its clients wait in the socket's queue meanwhile."""
         with contextlib.suppress(RayError):
             await proxy.outlive.remote()
-        if proxy in self._proxies:
-            self._proxies.remove(proxy)
+        if self.proxies.pop(name, None) is not None:
             with contextlib.suppress(RayError):
                 await self._start_proxy()
 
     async def publish(self, targets: bytes) -> None:
         """Tell the proxies."""
         self._latest = targets
-        answers = [proxy.publish.remote(targets).as_future() for proxy in self._proxies]
+        answers = [proxy.publish.remote(targets).as_future() for proxy in self.proxies.values()]
         await asyncio.gather(*answers, return_exceptions=True)
-
-    @property
-    def proxies(self) -> dict[str, Any]:
-        """The proxies' actors by name."""
-        return {f"proxy-{number}": proxy for number, proxy in enumerate(self._proxies)}
 
     @property
     def states(self) -> dict[str, str]:
         """The proxies' states by name."""
-        return {f"proxy-{number}": "HEALTHY" for number, _ in enumerate(self._proxies)}
+        return dict.fromkeys(self.proxies, "HEALTHY")
 
     async def close(self) -> None:
         """Stop the proxies and close the socket."""
-        proxies, self._proxies = self._proxies, []
-        for proxy in proxies:
+        proxies, self.proxies = self.proxies, {}
+        for proxy in proxies.values():
             with contextlib.suppress(RayError, TimeoutError):
                 await asyncio.wait_for(proxy.stop.remote(GRACE_S).as_future(), GRACE_S + 2)
             core.kill(proxy)
@@ -141,6 +202,19 @@ class Ingress:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+            kv.delete(INGRESS_KEY)
+
+    def abandon(self) -> None:
+        """Close the socket, without a session to talk to."""
+        for task in list(self._watching):
+            task.cancel()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+
+async def _lend(holder: Any, path: str) -> None:
+    await asyncio.wait_for(holder.lend_listener.remote(path).as_future(), LEND_S)
 
 
 def _several(app: ApplicationSpec) -> bool:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+from core.util import kv
 from serve.controller.replicas import RunningReplica
-from serve.specs import DeploymentID, ReplicaInfo, Route, Split, Targets
+from serve.specs import TARGETS_KEY, DeploymentID, ReplicaInfo, Route, Split, Targets
 from serve.state.application import Application
+
+#: seconds that processes have to take a publication in
+TAKEN_S = 5.0
 
 
 def build_targets(apps: Mapping[str, Application], replicas: Mapping[str, RunningReplica], version: int) -> Targets:
@@ -35,6 +41,13 @@ def build_targets(apps: Mapping[str, Application], replicas: Mapping[str, Runnin
     return Targets(version, tuple(routes), infos, configs, splits, ingresses)
 
 
+async def announce(targets: bytes) -> None:
+    """Put a publication where all processes with handles watch for it, and wait until they have taken it in."""
+    version = kv.put(TARGETS_KEY, targets)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.wrap_future(kv.when_taken(TARGETS_KEY, version)), TAKEN_S)
+
+
 def _route(app: Application, shares: tuple[Split, ...]) -> Route | None:
     """Return where an application's prefix leads; None if it has none, or nobody could answer."""
     prefix = app.spec.route_prefix
@@ -50,5 +63,6 @@ def _router_config(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "max_queued_requests": config["max_queued_requests"],
         "retry_after_s": config["backpressure_config"]["retry_after_s"],
+        "status_code": config["backpressure_config"]["status_code"],
         "scales": config.get("autoscaling_config") is not None,
     }

@@ -17,8 +17,9 @@ from serve.specs import NAMESPACE, DeploymentSpec, ReplicaInfo
 
 #: the environment of actors of Serve: their event loop is libuv's, which serves twice as many requests as asyncio's
 LOOP = {"SKATE_EVENT_LOOP": "uvloop"}
-#: calls of an actor at a time beyond its requests: health checks, publications, and being watched
-OTHER_CALLS = 50
+#: calls of a replica at a time, health checks and publications included; requests are counted by the replica itself,
+#: so that their number can change without a restart
+MAX_CALLS = 100_000
 #: seconds beyond its own grace after which a replica that does not stop is killed
 KILL_AFTER_S = 5.0
 
@@ -55,7 +56,8 @@ def create(spec: DeploymentSpec, replica_id: str, *, serve_http: bool, direct: D
         .options(
             name=replica_id,
             namespace=NAMESPACE,
-            max_concurrency=config.max_ongoing_requests + OTHER_CALLS,
+            lifetime="detached",
+            max_concurrency=MAX_CALLS,
             runtime_env=environment,
             **asked,
         )
@@ -64,8 +66,16 @@ def create(spec: DeploymentSpec, replica_id: str, *, serve_http: bool, direct: D
     return RunningReplica(spec, actor, direct=direct is not None)
 
 
-async def start(replica: RunningReplica, replica_id: str) -> ReplicaInfo:
-    """Wait until a replica serves.
+def find_actor(name: str) -> Any | None:
+    """Return the actor of a replica or proxy that was started before; None if it is gone."""
+    try:
+        return core.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+async def start(replica: RunningReplica, replica_id: str) -> bool:
+    """Wait until a replica serves; returns False if it was told to stop by a controller that is gone.
 
     Raises:
         StartError: its constructor raised, or its process died.
@@ -78,6 +88,8 @@ async def start(replica: RunningReplica, replica_id: str) -> ReplicaInfo:
         raise StartError(f"the replica's process died while it started: {error}") from error
     except RayError as error:
         raise StartError(f"the replica cannot be started: {error}") from error
+    if ready.stopping:
+        return False
     config = replica.spec.config
     replica.info = ReplicaInfo(
         replica_id,
@@ -89,7 +101,7 @@ async def start(replica: RunningReplica, replica_id: str) -> ReplicaInfo:
         ready.socket,
         int(config["max_ongoing_requests"]),
     )
-    return replica.info
+    return True
 
 
 async def end_of(replica: RunningReplica) -> str:

@@ -9,8 +9,11 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from core.util import kv
 from serve.config import GRPCOptions, HTTPOptions
 from serve.controller.controller import Controller
+from serve.controller.detached import THREAD
+from serve.specs import CONTROLLER_KEY
 
 T = TypeVar("T")
 
@@ -30,7 +33,10 @@ class ControllerThread:
         self._controller: Controller = self._submit(self._make(options, grpc_options)).result()
 
     async def _make(self, options: HTTPOptions, grpc_options: GRPCOptions | None) -> Controller:
-        return Controller(options, grpc_options)
+        controller = Controller(options, grpc_options)
+        await controller.begin()
+        kv.put(CONTROLLER_KEY, THREAD)
+        return controller
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -58,7 +64,11 @@ class ControllerThread:
         Args:
             session_over: there is no session any more, so nothing is left to stop.
         """
-        self.call("abandon" if session_over else "shutdown")
+        if session_over:
+            self.call("abandon")
+        else:
+            self.call("shutdown")
+            kv.delete(CONTROLLER_KEY)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         with contextlib.suppress(RuntimeError):

@@ -39,7 +39,7 @@ class Call:
         self.meta = meta
         #: what core knows the call by, once a replica has it
         self.ref: Any = None
-        self._router: Router = local_router.router()
+        self._router: Router = local_router.fed_router()
         self._wish = wish
         self._args = args
         self._kwargs = kwargs

@@ -12,7 +12,7 @@ import msgspec
 import core
 from serve.config import HTTPOptions, LoggingConfig
 from serve.handle import local_router
-from serve.http.listener import receive
+from serve.http.listener import HeldListener
 from serve.http.server import public_server
 from serve.logs.lines import Origin
 from serve.logs.setup import Log
@@ -44,11 +44,29 @@ class Proxy:
         self._observer = Observer(self._log if self._log.accesses else None)
         self._relay = Relay(local_router.router(), self._observer, options.request_timeout_s)
         self._server = public_server(self._relay, options, RelayProtocol, self._observer)
+        self._held: HeldListener | None = None
+        self._started: asyncio.Future[None] | None = None
 
     async def start(self, targets: bytes) -> None:
-        """Begin to accept."""
+        """Begin to accept, once; whoever calls again (a controller that was restarted) only tells what is published."""
         self.publish(targets)
-        await self._server.start([await asyncio.to_thread(receive, self._listener)])
+        if self._started is None:
+            self._started = asyncio.ensure_future(self._accept())
+        await asyncio.shield(self._started)
+
+    async def _accept(self) -> None:
+        self._held = await asyncio.to_thread(HeldListener, self._listener)
+        await self._server.start([self._held.sock])
+
+    def lend_listener(self, path: str) -> None:
+        """Hand the listening socket to a controller that waits for it at a path.
+
+        Raises:
+            OSError: this proxy does not have it (any more).
+        """
+        if self._held is None:
+            raise OSError("this proxy accepts no clients")
+        self._held.lend(path)
 
     async def outlive(self) -> None:
         """Never return: a call whose failure tells the controller of this process's death at once."""
@@ -73,6 +91,9 @@ class Proxy:
     async def stop(self, grace_s: float) -> bytes:
         """Finish what is in progress, for so many seconds at most, and report a last time."""
         self._server.stop_accepting()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._server.drained(), min(grace_s, IDLE_S))
         await self._server.close(grace_s)

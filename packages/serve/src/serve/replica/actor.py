@@ -22,7 +22,7 @@ from serve.config import HTTPOptions, LoggingConfig
 from serve.context import RequestContext, reset_request_context, set_request_context
 from serve.handle import local_router
 from serve.http.limits import RequestLimits
-from serve.http.listener import receive
+from serve.http.listener import HeldListener
 from serve.http.server import HTTPServer, bind_unix, public_server
 from serve.logs.lines import Origin
 from serve.logs.setup import Log
@@ -60,6 +60,8 @@ class Ready(msgspec.Struct, frozen=True):
     node_id: str
     #: path of its Unix socket; empty if it serves no HTTP
     socket: str
+    #: it was told to stop, by a controller that is gone maybe
+    stopping: bool = False
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -106,10 +108,20 @@ class Replica:
         #: of proxies and of clients
         self._servers: list[HTTPServer] = []
         self._public: HTTPServer | None = None
+        self._listener: HeldListener | None = None
         self._socket = ""
+        #: what the first call began, whoever calls again: a controller that was restarted
+        self._started: asyncio.Future[Ready] | None = None
+        self._stopped: asyncio.Future[bytes] | None = None
 
     async def start(self) -> Ready:
         """Make the user's instance and begin to serve; whatever its constructor raises goes to the controller."""
+        if self._started is None:
+            self._started = asyncio.ensure_future(self._start())
+        ready = await asyncio.shield(self._started)
+        return msgspec.structs.replace(ready, stopping=self._stopped is not None)
+
+    async def _start(self) -> Ready:
         self._log_as(self._spec.config["logging_config"])
         await self._code.make()
         if "serve.multiplex.decorator" in sys.modules:  # else the user's class can have no loader
@@ -147,7 +159,8 @@ class Replica:
         gated = GatedApp(app, self._gate, self._spec.id.app, root_path=direct.route, direct=True, observer=observer)
         self._public = public_server(gated, direct.options, ReplicaProtocol, observer)
         self._servers.append(self._public)
-        await self._public.start([await asyncio.to_thread(receive, direct.listener)])
+        self._listener = await asyncio.to_thread(HeldListener, direct.listener)
+        await self._public.start([self._listener.sock])
 
     # -- calls through handles -----------------------------------------------------------------------------------------
 
@@ -221,6 +234,22 @@ class Replica:
         """Accept no clients any more; those that are connected get one more answer each."""
         if self._public is not None:
             self._public.stop_accepting()
+        self._let_go()
+
+    def lend_listener(self, path: str) -> None:
+        """Hand the listening socket to a controller that waits for it at a path.
+
+        Raises:
+            OSError: this replica does not have it (any more).
+        """
+        if self._listener is None:
+            raise OSError("this replica accepts no clients itself")
+        self._listener.lend(path)
+
+    def _let_go(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Take over options whose change needs no restart."""
@@ -250,8 +279,14 @@ class Replica:
 
     async def stop(self, grace_s: float) -> bytes:
         """Finish what is in progress, for so many seconds at most, let the user's object go, and report a last time."""
+        if self._stopped is None:
+            self._stopped = asyncio.ensure_future(self._stop(grace_s))
+        return await asyncio.shield(self._stopped)
+
+    async def _stop(self, grace_s: float) -> bytes:
         for server in self._servers:
             server.stop_accepting()
+        self._let_go()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await asyncio.gather(self._gate.empty(), self._code.drain())
