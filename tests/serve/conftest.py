@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 import uvloop
 
 import core
 import serve
+from serve.controller import collector
 
 # libuv keeps a pipe for the life of the process from the first loop on; made here, it is no leak of a module's
 uvloop.new_event_loop().close()
@@ -37,3 +39,26 @@ def apps(served: None) -> Iterator[None]:
 def url(path: str = "/") -> str:
     """Return the address of a path; Serve listens since the first application with a route."""
     return f"http://127.0.0.1:{serve.get_http_port()}{path}"
+
+
+@pytest.fixture(scope="module")
+def quick_collector() -> Iterator[None]:
+    """Numbers are collected ten times a second, so that tests need not wait for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collector, "PERIOD_S", 0.1)
+        yield
+
+
+@pytest.fixture
+def raw(served: None) -> Callable[[bytes], bytes]:
+    """Send bytes to Serve's port; returns all that comes back until it closes the connection."""
+
+    def send(data: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", serve.get_http_port()), timeout=20) as connection:
+            connection.sendall(data)
+            received = b""
+            while piece := connection.recv(65536):
+                received += piece
+            return received
+
+    return send

@@ -13,9 +13,10 @@ import contextvars
 import inspect
 import math
 import weakref
+from bisect import bisect_left
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from serve.batching.pace import Pace
@@ -41,6 +42,11 @@ class BatchOptions:
     target_latency_ms: float | None = None
 
 
+#: upper ends of the buckets that batches are counted in
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+TIMES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 60_000)
+
+
 @dataclass
 class BatchCounters:
     """What a batcher has done since it was made."""
@@ -51,6 +57,10 @@ class BatchCounters:
     seconds: float = 0.0
     #: seconds that items waited before their batch left, of all items together
     waited: float = 0.0
+    #: how many batches had how many items: those up to each of `SIZES`, then those beyond the last
+    sizes: list[int] = field(default_factory=lambda: [0] * (len(SIZES) + 1))
+    #: how many batches took how long: those up to each of `TIMES_MS`, then those beyond the last
+    times: list[int] = field(default_factory=lambda: [0] * (len(TIMES_MS) + 1))
 
 
 @dataclass(eq=False)
@@ -196,6 +206,7 @@ class Batcher:
         self._running += 1
         self.counters.batches += 1
         self.counters.items += len(items)
+        self.counters.sizes[bisect_left(SIZES, len(items))] += 1
         self.counters.waited += sum(now - item.arrived for item in items)
         task = asyncio.get_running_loop().create_task(self._work(batch, model_id, size), context=items[0].context)
         self._tasks.add(task)
@@ -246,7 +257,9 @@ class Batcher:
         finally:
             for item in items:
                 item.result.cancel()  # nothing came for it: its batch was cancelled
-            self.counters.seconds += clock() - began
+            seconds = clock() - began
+            self.counters.seconds += seconds
+            self.counters.times[bisect_left(TIMES_MS, seconds * 1000)] += 1
             self._running -= 1
             self.look()
 

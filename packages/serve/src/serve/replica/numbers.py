@@ -13,6 +13,7 @@ from serve.metrics.observer import Observer
 from serve.metrics.process import report
 from serve.metrics.report import Family, Labels
 from serve.replica.gate import Gate
+from serve.replica.user_parts import batch_families, model_families
 from serve.specs import DeploymentID, RequestMeta
 
 
@@ -69,6 +70,8 @@ class Numbers:
         families = [
             processing,
             *requests.of_replica(self._tags, self.relayed.requests, self.direct.requests),
+            *batch_families(self._tags),
+            *model_families(self._tags),
             *requests.of_clients(self.direct.requests, self.direct.refusals),
         ]
         failures = [*self.relayed.requests.take_failures(), *self.direct.requests.take_failures()]
