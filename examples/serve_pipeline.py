@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Annotated
 
 import httpx
 import numpy as np
@@ -21,12 +22,14 @@ import serve
 
 SEASON = 12
 Series = NDArray[np.float64]
+#: large enough for people and money, small enough for sums of squares
+Value = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
 
 
 class History(BaseModel):
     """A monthly series, oldest first, and how far to look ahead. Unknown months are null."""
 
-    values: list[float | None] = Field(min_length=2 * SEASON, max_length=10_000)
+    values: list[Value | None] = Field(min_length=2 * SEASON, max_length=1_200)
     months: int = Field(12, ge=1, le=120)
 
 

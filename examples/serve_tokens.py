@@ -38,7 +38,8 @@ def words(text: str) -> list[str]:
 class LanguageModel:
     """Knows which words came after which two."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, word_s: float) -> None:
+        self.word_s = word_s
         self.followers: dict[tuple[str, str], list[str]] = defaultdict(list)
         tokens = words(text)
         for first, second, third in zip(tokens, tokens[1:], tokens[2:], strict=False):
@@ -50,7 +51,7 @@ class LanguageModel:
         rng = random.Random(seed)
         last = tuple(word.lower() for word in words(prompt)[-2:])
         for _ in range(tokens):
-            await asyncio.sleep(WORD_S)
+            await asyncio.sleep(self.word_s)
             known = self.followers.get(last) if len(last) == 2 else None
             word = rng.choice(known or self.followers[rng.choice(self.starts)])
             last = (*last, word.lower())[-2:]
@@ -85,10 +86,10 @@ class Chat:
         yield "data: [DONE]\n\n"
 
 
-def build() -> serve.Application[Chat]:
+def build(word_s: float = WORD_S) -> serve.Application[Chat]:
     """Return the application, taught by the guides."""
     text = "\n".join(page.read_text(encoding="utf-8") for page in sorted(GUIDES.glob("*.md")))
-    return Chat.bind(LanguageModel.bind(text))
+    return Chat.bind(LanguageModel.bind(text, word_s))
 
 
 async def listen(client: httpx.AsyncClient, prompt: str, tokens: int) -> list[str]:
