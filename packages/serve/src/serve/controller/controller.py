@@ -1,51 +1,33 @@
-"""The controller: brings about what is wanted, and tells everybody where requests go.
+"""The controller: takes orders (a deploy, a rollback, a question), and brings about what is wanted (`ControlLoop`).
 
-It runs on an event loop of its own. Whatever happens (a deploy, a start, a death, a failed check) is told to the
-application's machine; then `_reconcile` performs what the machines plan, and publishes what changed. A replica that is
-to stop is taken out of the publication first, and stops when all routers have taken that in.
+It runs on an event loop of its own: in a thread of the driver (`serve.controller.thread`), or in an actor that is
+started again when it dies (`serve.controller.detached`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import time
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-import core
-from core.exceptions import RayError
 from core.util import kv
 from serve.admin.server import Administration
 from serve.config import GRPCOptions, HTTPOptions
 from serve.controller import traffic
-from serve.controller.autoscaler import Autoscaling
-from serve.controller.collector import Collector, Source
-from serve.controller.desired import Desired
-from serve.controller.fleet import Fleet
-from serve.controller.grpc_front import GRPCFront
-from serve.controller.ingress import Ingress
 from serve.controller.live import LiveView
+from serve.controller.loop import ControlLoop, new_id
 from serve.controller.mailbox import Orders
-from serve.controller.publication import announce, build_targets
-from serve.controller.restoring import living_replicas, restore
-from serve.controller.standing import standing
 from serve.controller.statuses import status_of
-from serve.controller.traffic import Revisions
-from serve.handle import local_router
 from serve.logs.tail import tail
 from serve.metrics.report import Family
-from serve.model_control import wanted
 from serve.schema import ServeStatus
 from serve.schema.live import Live
-from serve.specs import ADMIN_KEY, TARGETS_KEY, ApplicationSpec, DeploymentID, Targets, Traffic
+from serve.specs import ADMIN_KEY, ApplicationSpec, DeploymentID, Targets, Traffic
 from serve.state.application import Application, ApplicationStatus
-from serve.state.deployment import Deployment, Reconfigure, Start, Stop
 
 if TYPE_CHECKING:
     from serve.admin.deployer import Outcome
@@ -54,8 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("serve")
 
 
-class Controller:
-    """See the module's docstring. All methods run on its event loop.
+class Controller(ControlLoop):
+    """Carries out orders: its public coroutine functions. All methods run on its event loop.
 
     Args:
         options: of HTTP.
@@ -63,57 +45,22 @@ class Controller:
     """
 
     def __init__(self, options: HTTPOptions, grpc_options: GRPCOptions | None = None) -> None:
-        self._apps: dict[str, Application] = {}
-        #: what was deployed
-        self._revisions = Revisions()
-        self._ingress = Ingress(options, core.get_runtime_context().get_temp_dir())
-        self._grpc = GRPCFront(grpc_options)
-        self._targets = Targets(0, (), {}, {})
-        #: the last targets that all routers have taken in
-        self._told = self._targets
-        self._changed = asyncio.Event()
-        self._settled = asyncio.Condition()
-        self._fleet = Fleet(self._apps, self._changed.set)
-        self._desired = Desired()
-        self._reconciling: asyncio.Task[None] | None = None
-        self._orders: Orders | None = None
+        super().__init__(options, grpc_options)
         #: what operators order
         self.admin = Administration(self)
-        #: knows what all processes count
-        self.collector = Collector(self._sources, self._deployments, lambda: standing(self._apps.values()))
-        self._fleet.collector = self.collector
-        self._autoscaling = Autoscaling(self._apps, self.collector, self._changed.set)
+        self._orders: Orders | None = None
         self._view = LiveView(self._apps, self._fleet.replicas, self.collector)
 
     async def begin(self) -> None:
-        """Take over what a controller that is gone has left, and begin to act."""
-        await self._restore()
-        self._reconciling = asyncio.get_running_loop().create_task(self._run())
-        self._orders = Orders(self)
-
-    async def _restore(self) -> None:
-        records = self._desired.load()
-        published = kv.get(TARGETS_KEY)
-        if published is not None:
-            self._targets = msgspec.msgpack.decode(published.value, type=Targets)
-        else:  # later than those of any Serve that this session had before
-            self._targets = Targets(time.time_ns() // 1_000_000, (), {}, {})
-        self._told = self._targets
-        found = living_replicas()
-        for record, revisions in records:
-            self._revisions.replace(record.spec.name, revisions)
-            self._apps[record.spec.name] = restore(record, found, self._targets, _new_id)
-        self._fleet.latest = msgspec.msgpack.encode(self._targets) if published is not None else b""
-        self._fleet.adopt(found, self._targets)
-        local_router.update(self._targets, {key: replica.actor for key, replica in self._fleet.replicas.items()})
-        holders = [replica.actor for replica in self._fleet.replicas.values() if replica.direct]
-        await asyncio.gather(self._ingress.restore(holders, self._fleet.latest), self._grpc.restore(self._fleet.latest))
-        self._fleet.proxied = self._ingress.proxied
+        """Take over what a controller that is gone has left, begin to act, and take orders."""
+        await super().begin()
         place = kv.get(ADMIN_KEY)
         if place is not None:
-            self.admin.open(*msgspec.json.decode(place.value, type=tuple[str, int]))
-
-    # -- orders -------------------------------------------------------------------------------------------------------
+            try:
+                self.admin.open(*msgspec.json.decode(place.value, type=tuple[str, int]))
+            except OSError as error:  # what is served does not depend on it
+                logger.warning("the REST API is not reachable any more: %s", error)
+        self._orders = Orders(self)
 
     async def open_admin(self, host: str, port: int) -> str:
         """Serve the REST API, and return its address.
@@ -191,7 +138,7 @@ class Controller:
             return spec.revision  # handed in as it runs, so that it stays
         spec = self._revisions.add(spec)
         if app is None:
-            self._apps[spec.name] = Application(spec, _new_id)
+            self._apps[spec.name] = Application(spec, new_id)
         else:
             app.deploy(spec)
         return spec.revision
@@ -339,28 +286,16 @@ class Controller:
     async def shutdown(self) -> None:
         """Delete everything and end."""
         await asyncio.gather(*(self.delete(name) for name in list(self._apps)))
-        self._end_watching()
-        await asyncio.gather(self._ingress.close(), self._grpc.close(), self.admin.close())
-        await self._fleet.close()
+        await asyncio.gather(self._end(), self.admin.close())
         if self._orders is not None:
             self._orders.close()
-        for key in (TARGETS_KEY, ADMIN_KEY):
-            kv.delete(key)
+        kv.delete(ADMIN_KEY)
 
     async def abandon(self) -> None:
         """End without a session to talk to: it was shut down first."""
-        self._end_watching()
-        self._ingress.abandon()
-        await self.admin.close()
-        await self._fleet.close()
+        await asyncio.gather(self._abandon(), self.admin.close())
         if self._orders is not None:
             self._orders.abandon()
-
-    def _end_watching(self) -> None:
-        if self._reconciling is not None:
-            self._reconciling.cancel()
-        self._autoscaling.close()
-        self.collector.close()
 
     async def ingress_of(self, name: str) -> DeploymentID | None:
         """Return the deployment that an application's requests go to."""
@@ -389,102 +324,3 @@ class Controller:
         """Return the last lines of the log of a replica or proxy; None if none is known."""
         path = self.collector.logs.get(name)
         return None if path is None else await asyncio.to_thread(tail, path, lines)
-
-    # -- reconciling --------------------------------------------------------------------------------------------------
-
-    def _ordered(self) -> None:
-        """Something else is wanted: note that before anybody is told that it will be."""
-        self._save()
-        self._changed.set()
-
-    def _save(self) -> None:
-        for name, app in self._apps.items():
-            self._desired.save(app, self._revisions.of(name))
-
-    async def _run(self) -> None:
-        while True:
-            self._changed.clear()
-            try:
-                await self._reconcile()
-            except RayError:
-                logger.exception("the controller could not act; it tries again")
-            deadlines = [app.deadline for app in self._apps.values() if app.deadline is not None]
-            wait = max(0.01, min(deadlines) - time.monotonic()) if deadlines else None
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
-
-    async def _reconcile(self) -> None:
-        stops: list[Stop] = []
-        planned = [(app, app.plan(time.monotonic())) for app in self._apps.values()]
-        self._save()
-        for app, actions in planned:
-            for action in actions:
-                match action:
-                    case Start():
-                        self._start(app, action)
-                    case Reconfigure():
-                        self._fleet.spawn(self._fleet.reconfigure(action))
-                    case Stop():
-                        stops.append(action)
-        await self._publish()
-        for action in stops:
-            self._fleet.spawn(self._fleet.stop(action))
-        self._autoscaling.look()
-        await self._arrange_ingress()
-        for name in [name for name, app in self._apps.items() if app.gone]:
-            del self._apps[name]
-            wanted.forget(name)  # in no other thread: at the end of the interpreter there are none to be had
-            self._revisions.forget(name)
-            self._desired.forget(name)
-            await self._publish()
-        async with self._settled:
-            self._settled.notify_all()
-
-    def _start(self, app: Application, action: Start) -> None:
-        is_ingress = action.spec.id.name in app.ingresses
-        direct = self._ingress.direct(app.spec) if is_ingress and not self._wants_proxies() else None
-        self._fleet.start(action, serve_http=is_ingress, direct=direct)
-
-    def _machine(self, deployment_id: DeploymentID) -> Deployment | None:
-        app = self._apps.get(deployment_id.app)
-        return app.deployments.get(deployment_id.name) if app is not None else None
-
-    def _deployments(self) -> list[DeploymentID]:
-        return [each.id for app in self._apps.values() for each in app.deployments.values()]
-
-    def _sources(self) -> list[Source]:
-        """Return the processes that count requests."""
-        replicas = [Source(key, replica.spec.id, replica.actor) for key, replica in self._fleet.running()]
-        return [*replicas, *(Source(name, None, proxy) for name, proxy in self._ingress.proxies.items())]
-
-    # -- what others know ---------------------------------------------------------------------------------------------
-
-    def _routed(self) -> list[ApplicationSpec]:
-        return [app.spec for app in self._apps.values() if app.spec.route_prefix is not None and not app.deleting]
-
-    def _wants_proxies(self) -> bool:
-        split = any(app.candidate is not None and app.spec.route_prefix is not None for app in self._apps.values())
-        return split or self._ingress.wants_proxies(self._routed())
-
-    async def _publish(self) -> None:
-        """Tell all routers what changed, and wait until they have taken it in."""
-        targets = build_targets(self._apps, self._fleet.replicas, self._targets.version)
-        if targets == self._targets:
-            return
-        self._targets = targets = msgspec.structs.replace(targets, version=targets.version + 1)
-        local_router.update(targets, {key: replica.actor for key, replica in self._fleet.replicas.items()})
-        encoded = msgspec.msgpack.encode(targets)
-        tellings = self._ingress.publish(encoded), self._grpc.publish(encoded), self._fleet.tell_all(encoded)
-        await asyncio.gather(announce(encoded), *tellings)
-        self._told = targets
-
-    async def _arrange_ingress(self) -> None:
-        """Start the proxies when they are needed, and let them have the clients."""
-        if self._ingress.proxied or not self._routed() or not self._wants_proxies():
-            return
-        await self._ingress.start_proxies(msgspec.msgpack.encode(self._targets))
-        await self._fleet.leave_clients_to_proxies()
-
-
-def _new_id(deployment_id: DeploymentID) -> str:
-    return f"{deployment_id.app}#{deployment_id.name}#{uuid.uuid4().hex[:8]}"
