@@ -17,6 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 DEFAULT_MAX_ONGOING_REQUESTS = 100
 
 Seconds = Annotated[float, Field(gt=0)]
+#: ``100/minute``, ``5/s``, ``1000/24h``
+RateText = Annotated[
+    str,
+    Field(pattern=r"(?i)^\s*[1-9]\d*\s*/\s*(\d+(\.\d+)?)?\s*(s|m|h|d|seconds?|minutes?|hours?|days?)\s*$"),
+]
 
 #: how the text of a policy begins that is a pickled function
 PICKLED = "pickle:"
@@ -195,6 +200,121 @@ class ReplicaOptions(Checked):
     accelerator_type: str | None = None
 
 
+class APIKey(Checked):
+    """A key of a client, by its hash (``serve.gateway.new_key`` makes both), or by the variable that holds it."""
+
+    #: whom it belongs to: in the request's context, in limits and in logs
+    name: Annotated[str, Field(min_length=1)]
+    #: ``sha256:`` and 64 hexadecimal digits
+    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    #: environment variable with the key itself, read where the application runs
+    env: str | None = None
+    #: requests of this key; None for what holds for all
+    rate_limit: RateText | None = None
+    #: requests that may come at once; None for the rate's number
+    burst: Annotated[int, Field(ge=1)] | None = None
+    #: the highest class that its requests may have; None for the default one
+    priority: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.hash is None) == (self.env is None):
+            raise ValueError(f"API key {self.name!r} needs either hash or env")
+        return self
+
+
+class APIKeysConfig(Checked):
+    """Who may use an application."""
+
+    keys: Annotated[list[APIKey], Field(min_length=1)]
+    #: header field that has the key; ``Authorization: Bearer`` is understood as well
+    header: str = "x-api-key"
+    #: paths that need none, with ``*`` for anything
+    exempt: list[str] = Field(default_factory=list)
+
+
+class RateLimitConfig(Checked):
+    """How many requests may come."""
+
+    rate: RateText
+    #: requests that may come at once; None for the rate's number
+    burst: Annotated[int, Field(ge=1)] | None = None
+    #: whom it counts for: each key (address, for requests without one), address, path; several: each combination;
+    #: none: all requests together
+    per: list[Literal["key", "ip", "route"]] = Field(default_factory=lambda: ["key"])
+    #: paths that it is about, with ``*`` for anything
+    routes: list[str] = Field(default_factory=lambda: ["*"])
+    #: both let the same requests through
+    algorithm: Literal["gcra", "token_bucket"] = "gcra"
+
+
+class CORSConfig(Checked):
+    """Which web pages may use an application, as Starlette's ``CORSMiddleware``."""
+
+    allow_origins: list[str] = Field(default_factory=list)
+    allow_origin_regex: str | None = None
+    allow_methods: list[str] = Field(default_factory=lambda: ["GET"])
+    allow_headers: list[str] = Field(default_factory=list)
+    allow_credentials: bool = False
+    expose_headers: list[str] = Field(default_factory=list)
+    #: seconds that browsers remember
+    max_age: Annotated[int, Field(ge=0)] = 600
+
+    @model_validator(mode="after")
+    def _no_cookies_for_everybody(self) -> Self:
+        if self.allow_credentials and "*" in self.allow_origins:
+            raise ValueError("allow_credentials with allow_origins '*' would let any page act as your user; name them")
+        return self
+
+
+class PrioritiesConfig(Checked):
+    """Whose requests go first where requests wait in line."""
+
+    #: names of classes, the most urgent first
+    classes: Annotated[list[str], Field(min_length=2)] = Field(default_factory=lambda: ["high", "normal", "low"])
+    #: of requests that say nothing; None for the one in the middle
+    default: str | None = None
+    #: header field in which a client names a class: its key's at most, or else the default at most
+    header: str = "x-priority"
+    #: a request overtakes those of the next lower class that came less than so many seconds before it
+    ageing_s: Seconds = 5.0
+
+    @model_validator(mode="after")
+    def _known_default(self) -> Self:
+        if self.default is not None and self.default not in self.classes:
+            raise ValueError(f"default {self.default!r} is none of the classes {', '.join(self.classes)}")
+        return self
+
+
+class TimeLimitConfig(Checked):
+    """How long requests to some paths may take."""
+
+    seconds: Seconds
+    routes: list[str] = Field(default_factory=lambda: ["*"])
+
+
+class GatewayConfig(Checked):
+    """What stands before an application (``gateway=`` of its ingress deployment)."""
+
+    api_keys: APIKeysConfig | None = None
+    rate_limits: list[RateLimitConfig] = Field(default_factory=list)
+    cors: CORSConfig | None = None
+    priorities: PrioritiesConfig | None = None
+    #: the first that fits a path counts
+    timeouts: list[TimeLimitConfig] = Field(default_factory=list)
+    #: addresses or networks of proxies in front of ours, whose ``X-Forwarded-For`` is believed
+    trusted_proxies: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> Self:
+        classes = self.priorities.classes if self.priorities is not None else []
+        for key in self.api_keys.keys if self.api_keys is not None else []:
+            if key.priority is not None and key.priority not in classes:
+                known = ", ".join(classes) or "none are configured"
+                raise ValueError(f"API key {key.name!r} has priority {key.priority!r}; the classes are: {known}")
+        return self
+
+
 class DeploymentConfig(Checked):
     """The options of ``@serve.deployment``, of ``.options()`` and of a deployment in a config file."""
 
@@ -222,6 +342,8 @@ class DeploymentConfig(Checked):
     backpressure_config: BackpressureConfig = Field(default_factory=BackpressureConfig)
     #: seconds a request may take; None for the proxy's own limit
     request_timeout_s: Seconds | None = None
+    #: what stands before the application whose ingress this is
+    gateway: GatewayConfig | None = None
 
     @model_validator(mode="after")
     def _one_count(self) -> Self:
@@ -268,6 +390,8 @@ class HTTPOptions(Checked):
     ssl_ca_certs: str | None = None
     #: bytes of a request's body; None for any number
     max_body_bytes: Annotated[int, Field(ge=0)] | None = None
+    #: how proxies log (``serve.start(logging_config=...)``)
+    logging_config: LoggingConfig = Field(default_factory=LoggingConfig)
 
     @model_validator(mode="after")
     def _whole_pair(self) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 import stat
 import subprocess
@@ -212,28 +211,33 @@ def test_files_that_are_no_queue(tmp_path: Path) -> None:
     assert open_queue("a", tmp_path) is not None
 
 
-def _claim_all(path: str, results: Any) -> None:
-    queue = TaskQueue(Path(path))
-    mine = []
-    while claims := queue.claim(("f",), 3, ME):
-        mine += [claim.task.id for claim in claims]
-    queue.close()
-    results.put(mine)
+CLAIM_ALL = """
+import sys
+from pathlib import Path
+from serve.tasks.queue import TaskQueue
+
+queue = TaskQueue(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+while claims := queue.claim(("f",), 3, "somebody"):
+    for claim in claims:
+        print(claim.task.id)
+"""
 
 
 def test_processes_that_claim_at_the_same_time_never_get_the_same(tmp_path: Path) -> None:
     queue = TaskQueue(tmp_path / "q.sqlite3")
     ids = {add(queue) for _ in range(60)}
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    workers = [context.Process(target=_claim_all, args=(str(queue.path), results)) for _ in range(3)]
+    command = [sys.executable, "-c", CLAIM_ALL, str(queue.path)]
+    workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     for worker in workers:
-        worker.start()
-    claimed = [task_id for _ in workers for task_id in results.get(timeout=60)]
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
     for worker in workers:
-        worker.join()
-    results.close()
-    results.join_thread()
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    claimed = [task_id for worker in workers for task_id in worker.communicate(timeout=60)[0].split()]
     queue.close()
     assert sorted(claimed) == sorted(ids)
 

@@ -24,6 +24,7 @@ from serve.local.asgi import Lifespan, across_loops
 from serve.local.loop_thread import LoopThread
 from serve.replica.asgi import application
 from serve.replica.gate import Gate, GatedApp
+from serve.replica.guard import guard
 from serve.replica.user_code import UserCode
 from serve.specs import DeploymentID, DeploymentSpec, HandleMarker, RequestMeta
 
@@ -107,7 +108,8 @@ class LocalReplica:
             app = application(self._code)
             lifespan = self._lifespan = Lifespan(app)
             await lifespan.begin()
-            gated = GatedApp(app, self._gate, self.id.app, root_path=route, direct=True)
+            gateway = guard(self.part.config, self.id.app, None)
+            gated = GatedApp(app, self._gate, self.id.app, root_path=route, direct=True, gateway=gateway)
             return across_loops(gated, self.loop_thread, lifespan.state)
 
         return self.loop_thread.run(begin())

@@ -29,6 +29,7 @@ from serve.logs.setup import Log
 from serve.multiplex.cache import loaded_model_ids, unload_all_models
 from serve.replica.asgi import application
 from serve.replica.gate import Gate, GatedApp
+from serve.replica.guard import ageing_s, guard
 from serve.replica.numbers import Numbers
 from serve.replica.protocol import ReplicaProtocol
 from serve.replica.user_code import UserCode
@@ -38,8 +39,6 @@ from serve.specs import DeploymentSpec, Full, HandleMarker, RequestMeta, Targets
 FROM_PROXIES = RequestLimits(
     target_bytes=64 * 1024, header_bytes=256 * 1024, headers=1024, body_timeout_s=86400.0, idle_timeout_s=86400.0
 )
-#: seconds that idle connections of a stopping replica have to send one more request, which is answered
-IDLE_S = 2.0
 
 
 class Direct(msgspec.Struct, frozen=True):
@@ -101,6 +100,7 @@ class Replica:
             backpressure["status_code"],
         )
         self._code = UserCode(self._spec, replica_id, self._make_handle)
+        self._gated: list[GatedApp] = []
         self._numbers = Numbers(self._spec.id, replica_id, self._gate)
         #: loads and unloads models by order; None if the class has no loader
         self._models: Any = None
@@ -134,6 +134,8 @@ class Replica:
             directory = Path(_session_directory())
             self._socket = str(directory / f"serve-{self._id.rpartition('#')[2]}.sock")
             behind_proxy = GatedApp(app, self._gate, self._spec.id.app, observer=self._numbers.relayed)
+            self._gated.append(behind_proxy)
+            self._guard()
             server = HTTPServer(
                 behind_proxy,
                 limits=FROM_PROXIES,
@@ -154,9 +156,21 @@ class Replica:
         self._log = Log(origin, LoggingConfig.model_validate(config), Path(_session_directory(), "logs"))
         self._numbers.log_to(self._log)
 
+    def _guard(self) -> None:
+        """Put before the application what the options ask for."""
+        config = self._spec.config
+        gateway = guard(config, self._spec.id.app, _session_directory())
+        for gated in self._gated:
+            gated.guard(gateway)
+        ageing = ageing_s(config)
+        if ageing is not None:
+            self._gate.order(ageing)
+
     async def _accept_directly(self, app: Callable[..., Any], direct: Direct) -> None:
         observer = self._numbers.direct
         gated = GatedApp(app, self._gate, self._spec.id.app, root_path=direct.route, direct=True, observer=observer)
+        self._gated.append(gated)
+        self._guard()
         self._public = public_server(gated, direct.options, ReplicaProtocol, observer)
         self._servers.append(self._public)
         self._listener = await asyncio.to_thread(HeldListener, direct.listener)
@@ -253,14 +267,23 @@ class Replica:
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Take over options whose change needs no restart."""
-        self._gate.max_ongoing = config["max_ongoing_requests"]
-        self._gate.max_queued = config["max_queued_requests"]
+        backpressure = config["backpressure_config"]
+        self._gate.configure(
+            config["max_ongoing_requests"],
+            config["max_queued_requests"],
+            backpressure["retry_after_s"],
+            backpressure["status_code"],
+        )
+        self._code.limit(config["max_ongoing_requests"])
         if config["logging_config"] != self._spec.config["logging_config"]:
             self._log_as(config["logging_config"])
         changed = config.get("user_config") != self._spec.config.get("user_config")
+        guarded = config.get("gateway") != self._spec.config.get("gateway")
         self._spec = msgspec.structs.replace(self._spec, config=config)
-        if changed:
-            await self._code.reconfigure(config.get("user_config"))
+        if guarded:
+            self._guard()
+        if changed and config.get("user_config") is not None:
+            await self._code.reconfigure(config["user_config"])
 
     async def check_health(self) -> Stats:
         """Ask the user's ``check_health`` and return how busy this replica is."""
@@ -290,7 +313,10 @@ class Replica:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await asyncio.gather(self._gate.empty(), self._code.drain())
-                await _at_most(IDLE_S, asyncio.gather(*(server.drained() for server in self._servers)))
+                await _at_most(
+                    float(self._spec.config["graceful_shutdown_wait_loop_s"]),
+                    asyncio.gather(*(server.drained() for server in self._servers)),
+                )
                 await self._gate.empty()
         await asyncio.gather(*(server.close(1) for server in self._servers))
         if self._socket:

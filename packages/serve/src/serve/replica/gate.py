@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from serve.context import RequestContext, new_request_id, reset_request_context, set_request_context
 from serve.errors import BackPressureError
+from serve.gateway.line import PriorityLine
+from serve.gateway.marks import KEY_NAME, RANK, App, Refused
 from serve.http.headers import CLIENT, FULL, OURS, REVISION, ROOT_PATH
 from serve.metrics.observer import Observer
 
@@ -47,7 +48,7 @@ class Gate:
         self.peak = 0
         #: what the application's lifespan left for its requests
         self.lifespan_state: dict[str, Any] = {}
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._line: PriorityLine[asyncio.Future[None]] = PriorityLine()
         self._emptied: asyncio.Event | None = None
 
     @property
@@ -69,13 +70,25 @@ class Gate:
     def leave(self) -> None:
         """Count a request out, and let the next one in."""
         self.ongoing -= 1
+        self._let_in()
+        if self._emptied is not None and not self.ongoing:
+            self._emptied.set()
+
+    def configure(self, max_ongoing: int, max_queued: int, retry_after_s: float, status_code: int) -> None:
+        """Take over other options; who fits now is let in."""
+        self.max_ongoing = max_ongoing
+        self.max_queued = max_queued
+        self.retry_after_s = retry_after_s
+        self.status_code = status_code
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Let those in who fit, in the order of the line."""
         while self._line and not self.full:
-            waiting = self._line.popleft()
+            waiting = self._line.pop()
             if not waiting.done():
                 self.enter()
                 waiting.set_result(None)
-        if self._emptied is not None and not self.ongoing:
-            self._emptied.set()
 
     async def empty(self) -> None:
         """Wait until nobody is in or in line."""
@@ -83,20 +96,27 @@ class Gate:
             self._emptied = asyncio.Event()
             await self._emptied.wait()
 
-    async def wait(self) -> None:
+    def order(self, ageing_s: float) -> None:
+        """Let a class be worth so many seconds of waiting; those who wait already keep their places."""
+        self._line.ageing_s = ageing_s
+
+    async def wait(self, rank: int = 0) -> None:
         """Wait in line until there is room, and go in.
 
+        Args:
+            rank: higher ones are served first.
+
         Raises:
-            BackPressureError: the line is full.
+            BackPressureError: the line is full, and all others come first.
         """
-        if 0 <= self.max_queued <= len(self._line):
-            raise BackPressureError(self._name, len(self._line), self.retry_after_s)
         waiting = asyncio.get_running_loop().create_future()
-        self._line.append(waiting)
+        sent_away = self._line.push(waiting, rank, time.monotonic(), self.max_queued)
+        if sent_away is not None and not sent_away.done():
+            sent_away.set_exception(BackPressureError(self._name, len(self._line), self.retry_after_s))
         try:
             await waiting
         except asyncio.CancelledError:
-            if waiting.done() and not waiting.cancelled():
+            if not self._line.remove(waiting) and not waiting.cancelled() and waiting.exception() is None:
                 self.leave()
             raise
 
@@ -111,6 +131,7 @@ class GatedApp:
         root_path: prefix of the route, for requests that come directly.
         direct: whether requests come from clients themselves, not through a proxy.
         observer: is told of each request; None for nobody.
+        gateway: puts what the application's options ask for before it; None for nothing.
     """
 
     def __init__(
@@ -122,6 +143,7 @@ class GatedApp:
         root_path: str = "",
         direct: bool = False,
         observer: Observer | None = None,
+        gateway: Callable[[App, Refused], App] | None = None,
     ) -> None:
         self._app = app
         self._gate = gate
@@ -129,6 +151,13 @@ class GatedApp:
         self._root_path = root_path
         self._direct = direct
         self._observer = observer
+        self._admit: App = self._run
+        self.guard(gateway)
+
+    def guard(self, gateway: Callable[[App, Refused], App] | None) -> None:
+        """Put another gateway before the application, or none."""
+        within = self._through_the_line if self._direct else self._run
+        self._admit = within if gateway is None else gateway(within, self._refused)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, or run the lifespan (ASGI)."""
@@ -146,7 +175,7 @@ class GatedApp:
         else:
             self._gate.enter()
             try:
-                await self._run(_from_proxy(scope), receive, send)
+                await self._admit(_from_proxy(scope), receive, send)
             finally:
                 self._gate.leave()
 
@@ -160,10 +189,13 @@ class GatedApp:
                 await self._turn_away(scope, send, 404, f"no application is served at {path!r}\n", [])
                 return
             scope["root_path"] = self._root_path
+        await self._admit(scope, receive, send)
+
+    async def _through_the_line(self, scope: Any, receive: Any, send: Any) -> None:
         gate = self._gate
         if gate.full:
             try:
-                await gate.wait()
+                await gate.wait(scope.get(RANK, 0))
             except BackPressureError as error:
                 retry_after = str(math.ceil(error.retry_after_s)).encode()
                 await self._turn_away(scope, send, gate.status_code, f"{error}\n", [(b"retry-after", retry_after)])
@@ -174,6 +206,11 @@ class GatedApp:
             await self._run(scope, receive, send)
         finally:
             gate.leave()
+
+    def _refused(self, scope: Any, status: int, size: int) -> None:
+        """The gateway refused a request."""
+        if self._observer is not None:
+            self._observer.turned_away(scope, self._app_name, self._root_path or "/", "", status, size)
 
     async def _turn_away(
         self, scope: Any, send: Any, status: int, text: str, fields: list[tuple[bytes, bytes]]
@@ -193,6 +230,7 @@ class GatedApp:
             elif name == _MODEL:
                 context.multiplexed_model_id = value.decode("latin-1")
         context.revision = scope.get("serve.revision", 0)
+        context.api_key = scope.get(KEY_NAME, "")
         request_id = context.request_id = context.request_id or new_request_id()
         status = 500
         sent = 0
