@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import core
 from serve import session
-from serve.config import GRPCOptions, HTTPOptions
+from serve.config import GRPCOptions, HTTPOptions, LoggingConfig
 from serve.controller.detached import RemoteController, is_alive, start_detached
 from serve.controller.thread import ControllerThread
 from serve.errors import RayServeException
@@ -28,6 +28,7 @@ _session = ""
 def start(
     http_options: HTTPOptions | dict[str, Any] | None = None,
     grpc_options: GRPCOptions | dict[str, Any] | None = None,
+    logging_config: LoggingConfig | dict[str, Any] | None = None,
     *,
     detached: bool = False,
     **further: Any,
@@ -38,6 +39,7 @@ def start(
         http_options: host, port, time limits, TLS, number of proxies: see `serve.config.HTTPOptions`, or a dictionary.
         grpc_options: port, the user's services, time limit: see `serve.config.GRPCOptions`, or a dictionary. Without
             them no gRPC is served; with them, even if they are empty, it is from the first application on.
+        logging_config: how proxies log; what deployments log is theirs to say (``@serve.deployment(logging_config=)``).
         detached: the controller becomes an actor of its own, which is started again when it dies: clients notice
             nothing of that. Otherwise it runs in a thread of this process, which starts faster and needs no process
             more. Either way Serve ends with the session. In tasks and actors it is always detached.
@@ -50,7 +52,11 @@ def start(
         options = http_options
     else:
         options = HTTPOptions.of("serve.start(http_options=...)", {**(http_options or {}), **further})
-    asked = http_options is not None or bool(further)
+    if logging_config is not None:
+        if not isinstance(logging_config, LoggingConfig):
+            logging_config = LoggingConfig.of("serve.start(logging_config=...)", logging_config)
+        options = options.model_copy(update={"logging_config": logging_config})
+    asked = http_options is not None or logging_config is not None or bool(further)
     if grpc_options is not None and not isinstance(grpc_options, GRPCOptions):
         grpc_options = GRPCOptions.of("serve.start(grpc_options=...)", grpc_options)
     with _lock:

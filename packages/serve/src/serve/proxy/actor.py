@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 import core
-from serve.config import HTTPOptions, LoggingConfig
+from serve.config import HTTPOptions
 from serve.handle import local_router
 from serve.http.listener import HeldListener
 from serve.http.server import public_server
@@ -34,13 +34,12 @@ class Proxy:
     Args:
         listener: where the listening socket is handed out.
         options: of HTTP.
-        logging_config: how it logs; None for the defaults.
     """
 
-    def __init__(self, listener: str, options: HTTPOptions, logging_config: LoggingConfig | None = None) -> None:
+    def __init__(self, listener: str, options: HTTPOptions) -> None:
         self._listener = listener
         directory = Path(core.get_runtime_context().get_temp_dir(), "logs")
-        self._log = Log(Origin("proxy", str(os.getpid())), logging_config or LoggingConfig(), directory)
+        self._log = Log(Origin("proxy", str(os.getpid())), options.logging_config, directory)
         self._observer = Observer(self._log if self._log.accesses else None)
         self._relay = Relay(local_router.router(), self._observer, options.request_timeout_s)
         self._server = public_server(self._relay, options, RelayProtocol, self._observer)

@@ -99,6 +99,8 @@ class Exchange:
         self._ended = False
         #: who has it, over which connection; or the place in line for one
         self._replica: ReplicaInfo | None = None
+        #: the last that had it; empty if none did
+        self._answerer = ""
         self._upstream: Upstream | None = None
         self._ticket: Ticket | None = None
         #: replicas that died under it
@@ -209,7 +211,7 @@ class Exchange:
                 self._ticket = router.enqueue(wish, self._served)
                 return
         except BackPressureError as error:
-            self._refuse(503, str(error), b"retry-after: %d\r\n" % math.ceil(error.retry_after_s))
+            self._refuse(error.status_code, str(error), b"retry-after: %d\r\n" % math.ceil(error.retry_after_s))
             return
         except DeploymentUnavailableError as error:
             self._refuse(503, str(error), b"retry-after: 1\r\n")
@@ -232,6 +234,7 @@ class Exchange:
 
     def _go(self, replica: ReplicaInfo) -> None:
         self._replica = replica
+        self._answerer = replica.replica_id
         upstream = self._relay.pool.take(replica.socket)
         if upstream is not None:
             self._send_to(upstream)
@@ -431,7 +434,16 @@ class Exchange:
         if route is not None:
             seconds = time.perf_counter() - self._began
             scope = self._client.observed_scope(head)
-            observer.answered(scope, route.app, route.prefix, head.request_id, self._status, self._sent, seconds)
+            observer.answered(
+                scope,
+                route.app,
+                route.prefix,
+                head.request_id,
+                self._status,
+                self._sent,
+                seconds,
+                replica=self._answerer,
+            )
         elif self._status == 404:  # the proxy's own pages are no requests
             observer.turned_away(self._client.observed_scope(head), "", "", head.request_id, 404, self._sent)
 
