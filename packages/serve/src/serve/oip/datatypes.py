@@ -166,6 +166,8 @@ def _numbers_of(values: list[Any], dtype: np.dtype[Any], datatype: str, what: st
         raise InferenceError(f"{what}: data is no regular list of lists: {error}") from None
     if not found.size:
         return found.astype(dtype)
+    if dtype == np.uint64 and found.dtype == np.float64:
+        found = _exact(values, found)
     if found.dtype.kind not in _ADMITTED[dtype.kind]:
         raise InferenceError(f"{what}: elements of {datatype} are {_WORDS[dtype.kind]}; others were sent")
     if dtype.kind in "iu":
@@ -175,6 +177,13 @@ def _numbers_of(values: list[Any], dtype: np.dtype[Any], datatype: str, what: st
                 f"{what}: elements of {datatype} are from {limits.min} to {limits.max}; others were sent"
             )
     return found.astype(dtype)
+
+
+def _exact(values: list[Any], found: Array) -> Array:
+    """Undo what numpy makes of whole numbers of which some fit int64 and some do not: floats."""
+    exact = np.asarray(values, dtype=np.object_)
+    whole = all(type(element) is int and 0 <= element < 2**64 for element in exact.reshape(-1))
+    return exact.astype(np.uint64) if whole else found
 
 
 def to_values(array: Array, datatype: str, what: str) -> list[Any]:
