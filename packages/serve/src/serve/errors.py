@@ -30,13 +30,15 @@ class BackPressureError(RayServeException):
         deployment: which one.
         queued: requests that wait already.
         retry_after_s: seconds after which trying again may help.
+        status_code: what clients are answered by HTTP.
     """
 
-    def __init__(self, deployment: str, queued: int, retry_after_s: float = 1.0) -> None:
-        super().__init__(deployment, queued, retry_after_s)
+    def __init__(self, deployment: str, queued: int, retry_after_s: float = 1.0, status_code: int = 503) -> None:
+        super().__init__(deployment, queued, retry_after_s, status_code)
         self.deployment = deployment
         self.queued = queued
         self.retry_after_s = retry_after_s
+        self.status_code = status_code
 
     @property
     def message(self) -> str:

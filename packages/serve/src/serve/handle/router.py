@@ -11,6 +11,7 @@ import asyncio
 import collections
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,8 @@ class Wish(msgspec.Struct, frozen=True):
     session_id: str = ""
     #: replicas that have failed it already
     avoid: frozenset[str] = frozenset()
+    #: of its class: 0 for the default, higher ones come first in line
+    rank: int = 0
 
 
 @dataclass(eq=False)
@@ -40,6 +43,10 @@ class Ticket:
     wish: Wish
     #: called once, in whatever thread frees a replica (or finds the deployment gone: with None)
     serve: Callable[[ReplicaInfo | None], object]
+    #: when it came; if it is of a higher class, that much earlier (`serve.gateway.line` has the theory)
+    place: float = 0.0
+    #: it had to leave for one that is more urgent
+    sent_away: bool = False
 
 
 @dataclass
@@ -125,14 +132,21 @@ class Router:
         ticket = Ticket(wish, serve)
         with self._lock:
             line = self._line(wish)
+            ticket.place = time.monotonic() - wish.rank * float(line.config.get("ageing_s", 0.0))
             limit = int(line.config.get("max_queued_requests", -1))
+            last = None
             if 0 <= limit <= len(line.waiting):
+                last = _less_urgent(line, ticket)
+            if last is None and 0 <= limit <= len(line.waiting):
                 retry_after = float(line.config.get("retry_after_s", 1.0))
-                raise BackPressureError(str(wish.deployment), len(line.waiting), retry_after)
-            line.waiting.append(ticket)
+                status = int(line.config.get("status_code", 503))
+                raise BackPressureError(str(wish.deployment), len(line.waiting), retry_after, status)
+            _join(line, ticket)
             served = self._serve(line)
             starving = not line.told and not len(line.replicas) and bool(line.config.get("scales"))
             line.told = line.told or starving
+        if last is not None:
+            last.serve(None)
         for other, replica in served:
             other.serve(replica)
         if starving and self._starved is not None:
@@ -213,7 +227,7 @@ class Router:
     def _line(self, wish: Wish) -> _Line:
         line = self._lines.get(str(wish.deployment))
         if line is None:
-            known = ", ".join(sorted(self._lines)) or "none"
+            known = ", ".join(sorted(self._lines)) or "none; serve.run(app) deploys some"
             raise DeploymentUnavailableError(f"there is no deployment {wish.deployment}; there are: {known}")
         return line
 
@@ -233,6 +247,27 @@ class Router:
         left.extend(line.waiting)
         line.waiting = left
         return served
+
+
+def _join(line: _Line, ticket: Ticket) -> None:
+    """Let a ticket join its line, before those that came later."""
+    waiting = line.waiting
+    if not waiting or waiting[-1].place <= ticket.place:
+        waiting.append(ticket)
+        return
+    at = len(waiting)
+    while at and waiting[at - 1].place > ticket.place:
+        at -= 1
+    waiting.insert(at, ticket)
+
+
+def _less_urgent(line: _Line, ticket: Ticket) -> Ticket | None:
+    """Send the last one in a full line away, if it would be served after this one."""
+    if not line.waiting or line.waiting[-1].place <= ticket.place:
+        return None
+    last = line.waiting.pop()
+    last.sent_away = True
+    return last
 
 
 def _versions(targets: Targets) -> dict[str, frozenset[str]]:

@@ -40,9 +40,17 @@ class UserCode:
         self._spec = spec
         self._replica_id = replica_id
         self._make_handle = make_handle
-        self._threads = ThreadPoolExecutor(int(spec.config["max_ongoing_requests"]), thread_name_prefix="serve-request")
+        self._limit = int(spec.config["max_ongoing_requests"])
+        self._threads = _threads(self._limit)
         self._target: Any = None
         self._instance: Any = None
+
+    def limit(self, requests: int) -> None:
+        """Take over another number of requests at a time: what is not ``async`` has as many threads."""
+        if requests != self._limit:
+            self._limit = requests
+            before, self._threads = self._threads, _threads(requests)
+            before.shutdown(wait=False)
 
     @property
     def instance(self) -> Any:
@@ -193,6 +201,10 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         return self._make_handle(pid)
+
+
+def _threads(requests: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(requests, thread_name_prefix="serve-request")
 
 
 def _is_async(method: Callable[..., Any]) -> bool:

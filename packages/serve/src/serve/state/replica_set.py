@@ -112,8 +112,8 @@ class ReplicaSet:
             free = [s for s in free if s.holds(model_id)] or free
         if self._node_id:
             free = [s for s in free if s.info.node_id == self._node_id] or free
-        if len(free) <= 2:
-            return min(free, key=lambda s: s.ongoing)
+        if len(free) == 1:
+            return free[0]
         first = self._draw(len(free))
         second = self._draw(len(free) - 1)
         second += second >= first
