@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 import serve
-from serve.handle import DeploymentHandle
+from serve.handle import DeploymentHandle, DeploymentResponse
 from serve.testing import LocalApplication, local
 from tests.eventually import eventually
 from tests.serve.conftest import url
@@ -414,7 +414,7 @@ def test_a_replica_knows_itself_and_its_requests(mode: Mode) -> None:
         serve.get_replica_context()
 
 
-def test_blocking_in_a_replica_is_refused_with_advice(mode: Mode) -> None:
+def test_responses_that_are_misused_are_refused_with_advice(mode: Mode) -> None:
     @serve.deployment
     class Inner:
         def __call__(self) -> int:
@@ -431,7 +431,22 @@ def test_blocking_in_a_replica_is_refused_with_advice(mode: Mode) -> None:
         def right(self) -> int:
             return self.inner.remote().result()
 
+        async def forgotten(self) -> DeploymentResponse:
+            return self.inner.remote()
+
+        async def misused(self) -> object:
+            return self.inner.remote().real
+
+        async def nested(self) -> int:
+            return await self.inner.remote([self.inner.remote()])
+
     handle = mode.run(Outer.bind(Inner.bind()))
+    with pytest.raises(TypeError, match="can be no result and no part of an argument; await it"):
+        handle.forgotten.remote().result()
+    with pytest.raises(AttributeError, match="has no attribute 'real'; await it"):
+        handle.misused.remote().result()
+    with pytest.raises(TypeError, match="can be no result and no part of an argument; await it"):
+        handle.nested.remote().result()
     with pytest.raises(RuntimeError, match="await the response"):
         handle.wrong.remote().result()
     assert handle.right.remote().result() == 1

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import core
 from core.exceptions import GetTimeoutError, RayActorError, TaskCancelledError
@@ -20,6 +20,10 @@ R_co = TypeVar("R_co", covariant=True)
 
 class _Response:
     """What both kinds of response have."""
+
+    # without a dictionary, so that nobody who looks for data in it (FastAPI does) finds locks and threads
+    __slots__ = ("__weakref__", "_call")
+    _advice = "await it (outside of event loops: call .result()) for its value"
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -40,6 +44,15 @@ class _Response:
         """Tell whether `cancel` was called in time."""
         return self._call.cancelled
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what is missing between this and its value."""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}; {self._advice}")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled: it can be no result and no part of an argument; {self._advice}")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(request_id={self.request_id!r})"
 
@@ -50,6 +63,8 @@ class DeploymentResponse(_Response, Generic[R_co]):
     Await it in asynchronous code, call `result` elsewhere, or pass it as an argument of another call: the other replica
     then gets the value without a detour through this process.
     """
+
+    __slots__ = ()
 
     def result(self, timeout_s: float | None = None) -> R_co:
         """Wait for the value and return it.
@@ -110,6 +125,8 @@ class DeploymentResponse(_Response, Generic[R_co]):
 class DeploymentResponseGenerator(_Response, Generic[R_co]):
     """The promise of a stream: iterate with ``for``, or with ``async for`` in asynchronous code."""
 
+    __slots__ = ("_begun",)
+    _advice = "iterate over it with `async for` (outside of event loops: `for`)"
     _call: StreamCall
 
     def __init__(self, call: StreamCall) -> None:
