@@ -128,6 +128,8 @@ class Route(msgspec.Struct, frozen=True):
     app: str
     splits: tuple[Split, ...]
     request_timeout_s: float | None = None
+    #: `serve.config.GatewayConfig` of the application, as JSON has it
+    gateway: dict[str, Any] | None = None
 
 
 class Targets(msgspec.Struct, frozen=True):

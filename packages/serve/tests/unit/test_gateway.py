@@ -22,8 +22,13 @@ from serve.gateway import APIKeys, Gateway, Priorities, RateLimits, TimeLimits, 
 from serve.gateway.judge import Judge
 from serve.gateway.keys import KeyRing
 from serve.gateway.line import PriorityLine
+from serve.gateway.marks import VERDICT
 from serve.gateway.rates import ALGORITHMS, Gcra, Rate, State, TokenBucket
 from serve.gateway.table import ProcessMemory, SharedMemory
+from serve.http.headers import JUDGED, OURS
+from serve.proxy.judges import Judges, judged_line
+from serve.proxy.request import RequestHead
+from serve.specs import DeploymentID, Route, Split
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # newer releases of Starlette would rather have another client library than httpx
@@ -450,3 +455,48 @@ def test_no_header_upsets_it(value: bytes, name: bytes) -> None:
     judge = Judge(config, ProcessMemory())
     for fields in ([(name, value)], [(b"x-api-key", b"k"), (name, value)]):
         assert judge.judge("/", fields, "127.0.0.1", time.monotonic()).status in (0, 401)
+
+
+# -- in proxies -------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_proxy_decides_is_not_decided_again() -> None:
+    options = {"rate_limits": [{"rate": "1/day"}], "cors": {"allow_origins": ["https://a.example"]}}
+    split = Split(1, DeploymentID("d"), None, 1.0)
+    route = Route("/app", "a", (split,), gateway=GatewayConfig.model_validate(options).model_dump(mode="json"))
+    judges = Judges()
+    judges.update([route])
+    client = ("10.0.0.1", 1)
+
+    def head(*fields: tuple[bytes, bytes]) -> RequestHead:
+        return RequestHead(b"GET", b"/app", "/app", "1.1", list(fields))
+
+    assert judges.judge("other", "/", head(), client) is None
+    assert judges.judge("a", "/", head((b"origin", b"https://a.example")), client) is None, "left to the replica"
+    passed = judges.judge("a", "/", head(), client)
+    assert passed.status == 0
+    assert judges.judge("a", "/", head(), client).status == 429
+
+    name, value = judged_line(passed).rstrip().split(b": ", 1)
+    assert name == JUDGED
+    assert name in OURS, "clients cannot say so themselves"
+    app = application()
+    app.add_middleware(Gateway, config=options)
+
+    async def from_proxy(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, VERDICT: value}, receive, send)
+
+    for _ in range(3):
+        answer = TestClient(from_proxy).get("/who")
+        assert answer.status_code == 200
+        assert answer.headers["ratelimit-remaining"] == "0"
+
+    judges.update([])
+    assert judges.judge("a", "/", head(), client) is None
+
+
+def test_keys_that_only_replicas_have_are_left_to_them() -> None:
+    keys = {"api_keys": {"keys": [{"name": "carol", "env": "NO_SUCH_VARIABLE"}]}}
+    judges = Judges()
+    judges.update([Route("/", "a", (), gateway=GatewayConfig.model_validate(keys).model_dump(mode="json"))])
+    assert judges.judge("a", "/", RequestHead(b"GET", b"/", "/", "1.1", []), None) is None

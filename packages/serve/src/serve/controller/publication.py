@@ -35,7 +35,9 @@ def build_targets(apps: Mapping[str, Application], replicas: Mapping[str, Runnin
             running = (replicas.get(replica.replica_id) for replica in deployment.running)
             found = tuple(each.info for each in running if each is not None and each.info is not None)
             infos[key] = infos.get(key, ()) + found
-            configs.setdefault(key, _router_config(deployment.spec.config))
+            config = configs.setdefault(key, _router_config(deployment.spec.config))
+            if deployment.failed and not deployment.running:
+                config["unavailable"] = f"deployment {deployment.id} cannot start; the status tells why"
     routes = [route for name, app in apps.items() if (route := _route(app, splits.get(name, ()))) is not None]
     ingresses = {name: app.spec.ingress for name, app in apps.items() if app.reachable}
     return Targets(version, tuple(routes), infos, configs, splits, ingresses)
@@ -56,7 +58,8 @@ def _route(app: Application, shares: tuple[Split, ...]) -> Route | None:
     ingress = DeploymentID(app.spec.ingress, app.spec.name)
     spec = app.deployments[app.spec.ingress].spec
     seconds = spec.config.get("request_timeout_s") if spec is not None else None
-    return Route(prefix, app.spec.name, shares or (Split(app.spec.revision, ingress, None, 1.0),), seconds)
+    gateway = spec.config.get("gateway") if spec is not None else None
+    return Route(prefix, app.spec.name, shares or (Split(app.spec.revision, ingress, None, 1.0),), seconds, gateway)
 
 
 def _router_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -64,5 +67,8 @@ def _router_config(config: dict[str, Any]) -> dict[str, Any]:
         "max_queued_requests": config["max_queued_requests"],
         "retry_after_s": config["backpressure_config"]["retry_after_s"],
         "status_code": config["backpressure_config"]["status_code"],
+        "request_timeout_s": config.get("request_timeout_s"),
+        "gateway": config.get("gateway"),
         "scales": config.get("autoscaling_config") is not None,
+        "ageing_s": ((config.get("gateway") or {}).get("priorities") or {}).get("ageing_s", 0.0),
     }

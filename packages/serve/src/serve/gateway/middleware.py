@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import MutableMapping, Sequence
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 from serve.config import APIKey, APIKeysConfig, GatewayConfig, PrioritiesConfig, RateLimitConfig, TimeLimitConfig
 from serve.errors import BackPressureError
 from serve.gateway.judge import Judge, Verdict
+from serve.gateway.keys import Holder
 from serve.gateway.line import PriorityLine
-from serve.gateway.marks import HOLDER, KEY_NAME, RANK, App, Receive, Refused, Scope, Send
+from serve.gateway.marks import HOLDER, KEY_NAME, RANK, VERDICT, App, Receive, Refused, Scope, Send
 from serve.gateway.table import Memory, ProcessMemory
 
 
@@ -35,9 +37,13 @@ class Judged:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        client = scope["client"][0] if scope.get("client") else ""
-        verdict = self._judge.judge(path, scope["headers"], client, time.monotonic(), scope.get(HOLDER))
+        decided = scope.pop(VERDICT, None)
+        if decided is not None:
+            verdict = _verdict(decided)
+        else:
+            path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+            client = scope["client"][0] if scope.get("client") else ""
+            verdict = self._judge.judge(path, scope["headers"], client, time.monotonic(), scope.get(HOLDER))
         if verdict.status:
             if self._refused is not None:
                 self._refused(scope, verdict.status, len(verdict.text) + 1)
@@ -230,6 +236,14 @@ class Priorities:
                     place.set_result(None)
                     return
         self._room += 1
+
+
+def _verdict(decided: bytes) -> Verdict:
+    """Return what a proxy of ours has decided of a request that it let pass."""
+    found = json.loads(decided)
+    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in found["fields"]]
+    holder = Holder(found["key"]) if found["key"] else None
+    return Verdict(fields=fields, holder=holder, timeout_s=found["timeout_s"])
 
 
 async def refuse(scope: Scope, send: Send, status: int, text: str, fields: Sequence[tuple[bytes, bytes]]) -> None:

@@ -100,6 +100,10 @@ class Router:
                 line.replicas.update(targets.replicas.get(name, ()))
             served = [pair for line in self._lines.values() for pair in self._serve(line)]
             served += [(ticket, None) for line in gone for ticket in line.waiting]
+            for line in self._lines.values():
+                if line.config.get("unavailable"):
+                    served += [(ticket, None) for ticket in line.waiting]
+                    line.waiting.clear()
         for ticket, replica in served:
             ticket.serve(replica)
 
@@ -123,15 +127,17 @@ class Router:
             return None if line.waiting else _choose(line, wish)
 
     def enqueue(self, wish: Wish, serve: Callable[[ReplicaInfo | None], object]) -> Ticket:
-        """Wait in line; `serve` is called with a replica, or with None if the deployment is deleted meanwhile.
+        """Wait in line; `serve` is called with a replica, or with None if the deployment is deleted or given up.
 
         Raises:
             BackPressureError: the line is full.
-            DeploymentUnavailableError: there is no such deployment.
+            DeploymentUnavailableError: there is no such deployment, or it cannot start.
         """
         ticket = Ticket(wish, serve)
         with self._lock:
             line = self._line(wish)
+            if line.config.get("unavailable"):
+                raise DeploymentUnavailableError(str(line.config["unavailable"]))
             ticket.place = time.monotonic() - wish.rank * float(line.config.get("ageing_s", 0.0))
             limit = int(line.config.get("max_queued_requests", -1))
             last = None
@@ -208,7 +214,7 @@ class Router:
             self.leave(ticket)
             raise
         if served is None:
-            raise DeploymentUnavailableError(f"deployment {wish.deployment} was deleted")
+            raise DeploymentUnavailableError(f"deployment {wish.deployment} was deleted, or cannot start")
         return served
 
     def queued(self) -> dict[str, int]:

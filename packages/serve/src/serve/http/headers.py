@@ -11,4 +11,7 @@ CLIENT = b"x-serve-client"
 #: in a proxied request: the revision of the application that answers, where two share the requests
 REVISION = b"x-serve-revision"
 
-OURS = frozenset({FULL, ROOT_PATH, CLIENT, REVISION})
+#: in a proxied request: what the application's gateway has decided, as JSON (`serve.proxy.judges`)
+JUDGED = b"x-serve-judged"
+
+OURS = frozenset({FULL, ROOT_PATH, CLIENT, REVISION, JUDGED})

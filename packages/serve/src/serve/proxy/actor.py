@@ -11,6 +11,7 @@ import msgspec
 
 import core
 from serve.config import HTTPOptions
+from serve.gateway.marks import TABLE
 from serve.handle import local_router
 from serve.http.listener import HeldListener
 from serve.http.server import public_server
@@ -41,7 +42,8 @@ class Proxy:
         directory = Path(core.get_runtime_context().get_temp_dir(), "logs")
         self._log = Log(Origin("proxy", str(os.getpid())), options.logging_config, directory)
         self._observer = Observer(self._log if self._log.accesses else None)
-        self._relay = Relay(local_router.router(), self._observer, options.request_timeout_s)
+        table = str(Path(core.get_runtime_context().get_temp_dir(), TABLE))
+        self._relay = Relay(local_router.router(), self._observer, options.request_timeout_s, table)
         self._server = public_server(self._relay, options, RelayProtocol, self._observer)
         self._held: HeldListener | None = None
         self._started: asyncio.Future[None] | None = None

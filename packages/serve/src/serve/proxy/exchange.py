@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from serve.errors import BackPressureError, DeploymentUnavailableError
 from serve.handle.router import Ticket, Wish
 from serve.http.headers import FULL
+from serve.proxy.judges import field_lines, judged_line
 from serve.proxy.relay import Relay
 from serve.proxy.request import NOT_RELAYED, RequestHead, revision_line, root_path_line
 from serve.proxy.upstream import Upstream, UpstreamError
@@ -46,6 +47,7 @@ class Client(Protocol):
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     flow: Any
+    client: tuple[str, int] | None
 
     @property
     def default_head(self) -> bytes:
@@ -91,6 +93,7 @@ class Exchange:
         self._sent = 0
         self._route: Route | None = None
         self._split: Split | None = None
+        self._rank = 0
         self._encoded = b""
         #: what has come of the body: all of it, as long as that is kept; whether the last piece was among it
         self._pieces: list[bytes] = []
@@ -124,9 +127,17 @@ class Exchange:
         if route is None:
             self._refuse(404, f"no application is served at {head.path!r}; GET /-/routes lists them")
             return
+        root_path = relay.table.root_path(route)
+        verdict = relay.judges.judge(route.app, head.path[len(root_path) :] or "/", head, self._client.client)
+        if verdict is not None:
+            if verdict.status:
+                self._refuse(verdict.status, verdict.text, field_lines(verdict))
+                return
+            self._rank = verdict.rank
+            encoded.append(judged_line(verdict))
         split = self._split = relay.split(route, head)
         encoded += (
-            root_path_line(self._root_path + relay.table.root_path(route)),
+            root_path_line(self._root_path + root_path),
             revision_line(route, split),
             b"\r\n",
         )
@@ -204,7 +215,7 @@ class Exchange:
     def _acquire(self) -> None:
         split, head, router = self._split, self._head, self._relay.router
         assert split is not None, "a request is routed before it gets a replica"
-        wish = Wish(split.ingress, split.version, head.model_id, head.session_id, self._failed)
+        wish = Wish(split.ingress, split.version, head.model_id, head.session_id, self._failed, self._rank)
         try:
             replica = router.try_acquire(wish)
             if replica is None:
@@ -223,12 +234,18 @@ class Exchange:
         self._client.loop.call_soon_threadsafe(self._arrive, replica)
 
     def _arrive(self, replica: ReplicaInfo | None) -> None:
-        self._ticket = None
+        ticket, self._ticket = self._ticket, None
         if self.complete:
             if replica is not None:
                 self._relay.router.release(replica)
         elif replica is None:
-            self._refuse(503, "the application was deleted", b"retry-after: 1\r\n")
+            sent_away = ticket is not None and ticket.sent_away
+            why = (
+                "the line is full, and others are more urgent"
+                if sent_away
+                else "the application was deleted, or cannot start"
+            )
+            self._refuse(503, why, b"retry-after: 1\r\n")
         else:
             self._go(replica)
 
@@ -457,6 +474,7 @@ class _Nobody:
         self.flow: Any = self
         self.default_head = b""
         self.origin = b""
+        self.client: tuple[str, int] | None = None
 
     def write(self, data: bytes) -> None:
         """Throw away."""

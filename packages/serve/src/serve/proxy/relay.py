@@ -8,6 +8,7 @@ from typing import Any
 from serve.handle.router import Router
 from serve.handle.traffic import draw
 from serve.metrics.observer import Observer
+from serve.proxy.judges import Judges
 from serve.proxy.request import RequestHead
 from serve.proxy.upstream import Pool
 from serve.specs import Route, Split, Targets
@@ -24,10 +25,15 @@ class Relay:
         router: finds replicas.
         observer: is told of every answer; None for nobody.
         request_timeout_s: seconds a request may take unless its route or its own header says less; None for no limit.
+        limits_table: path of the table in which rate limits count; None to count in this process alone.
     """
 
     def __init__(
-        self, router: Router, observer: Observer | None = None, request_timeout_s: float | None = None
+        self,
+        router: Router,
+        observer: Observer | None = None,
+        request_timeout_s: float | None = None,
+        limits_table: str | None = None,
     ) -> None:
         self.router = router
         self.observer = observer
@@ -36,10 +42,13 @@ class Relay:
         self.table = RoutingTable()
         #: the connections to replicas
         self.pool = Pool()
+        #: the gateways
+        self.judges = Judges(limits_table)
 
     def update(self, targets: Targets) -> None:
         """Take a publication over."""
         self.table = RoutingTable(targets.routes)
+        self.judges.update(targets.routes)
         self.pool.keep_only(info.socket for replicas in targets.replicas.values() for info in replicas)
 
     def split(self, route: Route, head: RequestHead) -> Split:

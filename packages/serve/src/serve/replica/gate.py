@@ -15,8 +15,8 @@ from typing import Any
 from serve.context import RequestContext, new_request_id, reset_request_context, set_request_context
 from serve.errors import BackPressureError
 from serve.gateway.line import PriorityLine
-from serve.gateway.marks import KEY_NAME, RANK, App, Refused
-from serve.http.headers import CLIENT, FULL, OURS, REVISION, ROOT_PATH
+from serve.gateway.marks import KEY_NAME, RANK, VERDICT, App, Refused
+from serve.http.headers import CLIENT, FULL, JUDGED, OURS, REVISION, ROOT_PATH
 from serve.metrics.observer import Observer
 
 _MODEL = b"serve_multiplexed_model_id"
@@ -283,6 +283,8 @@ def _from_proxy(scope: Any) -> Any:
             fields.append((name, value))
         elif name == ROOT_PATH:
             scope["root_path"] = value.decode()
+        elif name == JUDGED:
+            scope[VERDICT] = value
         elif name == REVISION:
             scope["serve.revision"] = int(value)
         elif name == CLIENT:

@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.config import GatewayConfig
-from serve.gateway.marks import App, Refused
-
-#: name of the table, in the session's directory, that all replicas of this machine count in
-TABLE = "serve-limits.table"
+from serve.gateway.marks import TABLE, App, Refused
 
 
 def guard(config: dict[str, Any], app_name: str, directory: str | None) -> Callable[[App, Refused], App] | None:
