@@ -20,6 +20,7 @@ import core
 import serve
 from serve.config import GRPCOptions
 from serve.controller.grpc_front import ACTOR_NAME
+from serve.gateway.keys import new_key
 from serve.grpc_calls.messages import own
 from serve.grpc_ingress.actor import GRPCProxy
 from serve.grpc_util import RayServegRPCContext, gRPCInputStream
@@ -309,6 +310,27 @@ def test_applications_are_named_in_the_metadata(greeter: Any) -> None:
             "/ray.serve.RayServeAPIService/Healthz", response_deserializer=own("ray.serve.HealthzResponse").FromString
         )
         assert healthy(b"", timeout=PATIENCE).message == "success"
+
+
+@pytest.mark.usefixtures("_only_default")
+def test_the_gateway_of_an_application_guards_grpc_too(greeter: Any) -> None:
+    key, hashed = new_key()
+    guarded = Greeter.options(
+        gateway={
+            "api_keys": {"keys": [{"name": "team", "hash": hashed}]},
+            "rate_limits": [{"rate": "2/hour"}],
+        }
+    )
+    serve.run(guarded.bind(), name="guarded", route_prefix=None)
+    where = [("application", "guarded")]
+    error = refused(lambda: greeter.Hello(pb.HelloRequest(), timeout=PATIENCE, metadata=where))
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+    where.append(("authorization", f"Bearer {key}"))
+    for _ in range(2):
+        assert greeter.Hello(pb.HelloRequest(name="you"), timeout=PATIENCE, metadata=where).text.startswith("Hello you")
+    error = refused(lambda: list(greeter.Count(pb.HelloRequest(), timeout=PATIENCE, metadata=where)))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert int(dict(error.trailing_metadata())["retry-after"]) > 0
 
 
 def test_reflection(greeter: Any) -> None:

@@ -7,11 +7,14 @@ health service (for ``""``, for each service and for each application by its nam
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+import core
 from serve.config import GRPCOptions
+from serve.gateway.marks import TABLE
 from serve.grpc_calls.messages import need, own, own_pool
 from serve.grpc_calls.records import Uploaded
 from serve.grpc_ingress.methods import API, INFERENCE, Method, Methods, load_functions
@@ -36,7 +39,8 @@ class GRPCProxy:
         self._options = options
         self._host = host
         self._services: list[str] = []
-        self._relay = GRPCRelay(actor_name, options.request_timeout_s)
+        table = str(Path(core.get_runtime_context().get_temp_dir(), TABLE))
+        self._relay = GRPCRelay(actor_name, table, options.request_timeout_s)
         self._server: Any = None
         self._health: Any = None
         self._said: dict[str, bool] = {}

@@ -19,6 +19,7 @@ from serve.errors import ReplicaUnavailableError, RequestCancelledError
 from serve.grpc_calls.messages import need
 from serve.grpc_calls.records import Incoming, Outgoing, Upload
 from serve.grpc_calls.serving import status_of
+from serve.grpc_ingress.gates import Gates, code_of
 from serve.grpc_ingress.methods import Method
 from serve.grpc_ingress.uploads import Uploads
 from serve.handle.call import Call, StreamCall
@@ -33,10 +34,11 @@ _NOT_FOUND, _DEADLINE_EXCEEDED, _UNAVAILABLE, _CANCELLED = 5, 4, 14, 1
 class _StatusError(Exception):
     """The call ends here with a status."""
 
-    def __init__(self, code: int, details: str) -> None:
+    def __init__(self, code: int, details: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(code, details)
         self.code = code
         self.details = details
+        self.metadata = metadata
 
 
 class GRPCRelay:
@@ -44,13 +46,15 @@ class GRPCRelay:
 
     Args:
         actor_name: of this process's actor, which replicas ask for uploads.
+        table: path of the table in which gateways count.
         request_timeout_s: seconds that a call may take; None for as long as its client waits.
     """
 
-    def __init__(self, actor_name: str, request_timeout_s: float | None) -> None:
+    def __init__(self, actor_name: str, table: str, request_timeout_s: float | None) -> None:
         self._actor_name = actor_name
         self._timeout_s = request_timeout_s
         self._routes: dict[str, Route] = {}
+        self._gates = Gates(table)
         self.uploads = Uploads()
         grpc = need("grpc")
         self._codes: dict[int, Any] = {code.value[0]: code for code in grpc.StatusCode}
@@ -61,10 +65,12 @@ class GRPCRelay:
     def update(self, targets: Targets) -> None:
         """Take over a publication."""
         routed = {route.app: route for route in targets.routes}
+        configs = {app: targets.configs.get(f"{app}#{ingress}", {}) for app, ingress in targets.ingresses.items()}
         self._routes = {
-            app: routed.get(app) or Route("", app, targets.splits.get(app) or (_all_to(DeploymentID(ingress, app)),))
+            app: routed.get(app) or _unrouted(app, ingress, targets.splits.get(app), configs[app])
             for app, ingress in targets.ingresses.items()
         }
+        self._gates.update({app: gateway for app, config in configs.items() if (gateway := config.get("gateway"))})
 
     @property
     def applications(self) -> list[str]:
@@ -159,6 +165,7 @@ class GRPCRelay:
         request_id = fields.get("request_id") or new_request_id()
         context.set_trailing_metadata((("request_id", request_id),))
         route = self._route(fields.get("application", ""))
+        verdict = self._judge(route, method.path, metadata, context.peer())
         split = choose_split(route, fields, random.random())  # noqa: S311 - load balancing
         model_id = fields.get("multiplexed_model_id", "")
         session_id = fields.get("session_id", "")
@@ -169,7 +176,7 @@ class GRPCRelay:
             route.prefix,
             model_id,
             session_id,
-            self._deadline(route, context),
+            self._deadline(route.request_timeout_s, context.time_remaining(), verdict and verdict.timeout_s),
             stream,
             split.revision if len(route.splits) > 1 else 0,
             grpc=True,
@@ -187,7 +194,19 @@ class GRPCRelay:
             context.peer(),
             _auth(context),
         )
-        return Wish(split.ingress, split.version, model_id, session_id), meta, incoming
+        rank = verdict.rank if verdict is not None else 0
+        return Wish(split.ingress, split.version, model_id, session_id, rank=rank), meta, incoming
+
+    def _judge(self, route: Route, path: str, metadata: tuple[tuple[str, str | bytes], ...], peer: str) -> Any:
+        """Return the verdict of the application's gateway, if it has one; who is refused goes no further."""
+        try:
+            verdict = self._gates.judge(route.app, path, metadata, peer)
+        except ValueError as error:
+            raise _StatusError(_UNAVAILABLE, str(error)) from None
+        if verdict is not None and verdict.status:
+            fields = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in verdict.fields)
+            raise _StatusError(code_of(verdict.status), verdict.text, fields)
+        return verdict
 
     def _route(self, application: str) -> Route:
         if application:
@@ -206,9 +225,8 @@ class GRPCRelay:
     def _known(self) -> str:
         return f"there are: {', '.join(self.applications) or 'none'}"
 
-    def _deadline(self, route: Route, context: Any) -> float | None:
-        limits = [route.request_timeout_s, self._timeout_s, context.time_remaining()]
-        given = [limit for limit in limits if limit is not None]
+    def _deadline(self, *limits: float | None) -> float | None:
+        given = [limit for limit in (*limits, self._timeout_s) if limit is not None]
         return time.time() + min(given) if given else None
 
     async def _abort(self, context: Any, outgoing: Outgoing) -> None:
@@ -217,8 +235,10 @@ class GRPCRelay:
         await context.abort(code, outgoing.details, trailing)
 
 
-def _all_to(ingress: DeploymentID) -> Split:
-    return Split(0, ingress, None, 1.0)
+def _unrouted(app: str, ingress: str, shares: tuple[Split, ...] | None, config: dict[str, Any]) -> Route:
+    """Return what stands for the route of an application that has none in HTTP."""
+    everything = Split(0, DeploymentID(ingress, app), None, 1.0)
+    return Route("", app, shares or (everything,), config.get("request_timeout_s"))
 
 
 def _auth(context: Any) -> dict[str, Any]:
@@ -234,7 +254,7 @@ def _auth(context: Any) -> dict[str, Any]:
 def _status(error: Exception) -> Outgoing:
     match error:
         case _StatusError():
-            return Outgoing(None, error.code, error.details)
+            return Outgoing(None, error.code, error.details, error.metadata)
         case ReplicaUnavailableError():
             return Outgoing(None, _UNAVAILABLE, str(error))
         case RequestCancelledError():
