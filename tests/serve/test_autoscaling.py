@@ -146,3 +146,20 @@ def test_a_deploy_keeps_the_number_that_the_load_has_made(tmp_path: Path) -> Non
     assert states()["RUNNING"] == 3
     serve.run(waiting(tmp_path, max_replicas=2, downscale_delay_s=500))
     until(lambda: states() == {"RUNNING": 2}, "more than max_replicas")
+
+
+def test_what_cannot_start_when_it_is_woken_is_an_answer_and_not_a_hang() -> None:
+    @serve.deployment(name="app", autoscaling_config={**QUICK, "min_replicas": 0})
+    class Broken:
+        def __init__(self) -> None:
+            raise OSError("disk on fire")
+
+    handle = serve.run(Broken.bind())
+    answer = httpx.get(url(), timeout=60)
+    assert answer.status_code == 503
+    assert "cannot start" in answer.text
+    with pytest.raises(serve.errors.DeploymentUnavailableError, match="cannot start"):
+        handle.remote().result(timeout_s=60)
+    (application,) = serve.status().applications.values()
+    assert application.status == "DEPLOY_FAILED"
+    assert "disk on fire" in application.message

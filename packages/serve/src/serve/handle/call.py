@@ -88,7 +88,8 @@ class Call:
     def _arrived(self, replica: ReplicaInfo | None) -> None:
         """The line moved (in the thread that freed the replica)."""
         if replica is None:
-            self.outcome.set_exception(DeploymentUnavailableError(f"deployment {self._wish.deployment} was deleted"))
+            gone = f"deployment {self._wish.deployment} was deleted, or cannot start"
+            self.outcome.set_exception(DeploymentUnavailableError(gone))
             return
         try:
             self._submit(replica)
