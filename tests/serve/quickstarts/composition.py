@@ -13,7 +13,7 @@ from serve.handle import DeploymentHandle, DeploymentResponse, DeploymentRespons
 PORT = int(os.environ["PORT"])
 
 
-@serve.deployment
+@serve.deployment(ray_actor_options={"num_cpus": 0.1})
 class Adder:
     def __init__(self, increment: int):
         self._increment = increment
@@ -22,7 +22,7 @@ class Adder:
         return val + self._increment
 
 
-@serve.deployment
+@serve.deployment(ray_actor_options={"num_cpus": 0.1})
 class Multiplier:
     def __init__(self, multiple: int):
         self._multiple = multiple
@@ -31,14 +31,14 @@ class Multiplier:
         return val * self._multiple
 
 
-@serve.deployment
+@serve.deployment(ray_actor_options={"num_cpus": 0.1})
 class Streamer:
     async def __call__(self, limit: int) -> AsyncGenerator[int, None]:
         for i in range(limit):
             yield i
 
 
-@serve.deployment
+@serve.deployment(ray_actor_options={"num_cpus": 0.1})
 class Ingress:
     def __init__(self, adder: DeploymentHandle, multiplier: DeploymentHandle, streamer: DeploymentHandle):
         self._adder = adder
