@@ -112,7 +112,8 @@ class LiveView:
         )
 
     def _points(self, thing: str, since: float) -> list[LivePoint]:
-        return [_point(point) for point in self._collector.points(thing) if point.time > since]
+        points = (_point(point) for point in self._collector.points(thing))
+        return [point for point in points if point.time > since]  # as the page knows their times
 
 
 def _point(point: Point) -> LivePoint:

@@ -216,8 +216,10 @@ function splitView() {
   return { element, update };
 }
 
+let titles = 0;
+
 function applicationView(app) {
-  const titleId = `application-${app.name}`;
+  const titleId = `application-${(titles += 1)}`; // not its name: that may have spaces
   const [title, state, route, revision] = [el("h2", { id: titleId }), el("span"), el("code"), el("span", { class: "quiet" })];
   const [shown, trouble] = [figurePanel(), message("What is wrong")];
   const rates = chartPanel("Requests a second", [["", "requests/s"], ["bad", "errors/s"]], RATES, number);
@@ -230,9 +232,10 @@ function applicationView(app) {
     ["p99", "number"], ["ongoing", "number"], ["in line", "number"], [`last ${MINUTES} min`],
   ]);
   const replicas = table("Replicas", [["id"], ["state"], ["pid", "number"], ["ongoing", "number"], ["models"], ["log"]]);
-  const [failures, earlier, count] = [el("div"), el("div"), el("summary")];
-  const earlierPart = el("details", { hidden: "" }, count, earlier);
-  const failurePart = el("div", { hidden: "" }, el("h3", {}, "Exceptions of requests"), failures, earlierPart);
+  const failures = el("div", { class: "failures" });
+  const earlier = el("button", { type: "button", hidden: "" });
+  earlier.addEventListener("click", () => failures.classList.toggle("all"));
+  const failurePart = el("div", { hidden: "" }, el("h3", {}, "Exceptions of requests"), failures, earlier);
   const revisions = el("p", { class: "revisions" });
   const element = el(
     "section", { class: "panel", "aria-labelledby": titleId },
@@ -268,11 +271,9 @@ function applicationView(app) {
     const ended = found.deployments.filter((each) => each.revision === null).flatMap((each) => each.failures);
     ended.sort((a, b) => b.time - a.time);
     failurePart.hidden = !ended.length;
-    const keyOf = (each) => `${each.time} ${each.request_id} ${each.replica}`;
-    keyed(failures, ended.slice(0, LATEST), keyOf, failureView);
-    keyed(earlier, ended.slice(LATEST), keyOf, failureView);
-    earlierPart.hidden = ended.length <= LATEST;
-    say(count, `${ended.length - LATEST} earlier`);
+    keyed(failures, ended, (each) => `${each.time} ${each.request_id} ${each.replica}`, failureView);
+    earlier.hidden = ended.length <= LATEST;
+    say(earlier, failures.classList.contains("all") ? "Latest only" : `${ended.length - LATEST} earlier`);
     say(revisions, found.revisions.map(([of, at]) => (at ? `${of}: ${new Date(at * 1000).toLocaleString()}` : `${of}`)).join(" · "));
   };
   return { element, update };
@@ -280,7 +281,7 @@ function applicationView(app) {
 
 function drawGraph(place, app, drawn) {
   const nodes = new Map();
-  for (const each of app.deployments) {
+  for (const each of inOrder(app.deployments, app.ingress)) {
     const name = each.revision === null ? each.name : `${each.name} (revision ${each.revision})`;
     const running = each.replicas.filter((replica) => replica.state === "RUNNING").length;
     const found = figures(history.get(`${app.name}#${each.name}`) ?? []);
