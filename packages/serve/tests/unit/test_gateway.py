@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from fastapi import FastAPI, Request, WebSocket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.websockets import WebSocketDisconnect
 
+from serve.api.assembly import Assembled, assemble
 from serve.config import APIKey, DeploymentConfig, GatewayConfig
 from serve.gateway import APIKeys, Gateway, Priorities, RateLimits, TimeLimits, hash_key, new_key
 from serve.gateway.judge import Judge
@@ -28,6 +30,7 @@ from serve.gateway.table import ProcessMemory, SharedMemory
 from serve.http.headers import JUDGED, OURS
 from serve.proxy.judges import Judges, judged_line
 from serve.proxy.request import RequestHead
+from serve.schema.deploy import ServeApplicationSchema
 from serve.specs import DeploymentID, Route, Split
 
 with warnings.catch_warnings():
@@ -500,3 +503,38 @@ def test_keys_that_only_replicas_have_are_left_to_them() -> None:
     judges = Judges()
     judges.update([Route("/", "a", (), gateway=GatewayConfig.model_validate(keys).model_dump(mode="json"))])
     assert judges.judge("a", "/", RequestHead(b"GET", b"/", "/", "1.1", []), None) is None
+
+
+# -- in config files --------------------------------------------------------------------------------------------------
+
+GUARDED = """
+import serve
+
+@serve.deployment
+def detail() -> str:
+    return "detail"
+
+@serve.deployment
+class Front:
+    def __init__(self, detail) -> None:
+        pass
+
+app = Front.bind(detail.bind())
+"""
+
+
+def test_a_config_file_sets_the_gateway_of_the_ingress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "guarded_application.py").write_text(GUARDED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    gateway = {"rate_limits": [{"rate": "5/s"}], "priorities": {}}
+    app = ServeApplicationSchema.model_validate({"import_path": "guarded_application:app", "gateway": gateway})
+    assembled = msgspec.msgpack.decode(assemble(app.model_dump_json(exclude_unset=True).encode(), ""), type=Assembled)
+    assert assembled.spec is not None, assembled.error
+    assert assembled.spec.declared is not None
+    assert assembled.spec.declared["gateway"] == gateway
+    gateways = {each.id.name: each.config["gateway"] for each in assembled.spec.deployments}
+    assert gateways["detail"] is None
+    assert gateways["Front"]["rate_limits"][0]["rate"] == "5/s"
+    assert gateways["Front"]["priorities"]["classes"] == ["high", "normal", "low"]
+    with pytest.raises(ValueError, match="rate"):
+        ServeApplicationSchema.model_validate({"import_path": "a:b", "gateway": {"rate_limits": [{"rate": "fast"}]}})

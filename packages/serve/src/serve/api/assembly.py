@@ -54,6 +54,9 @@ def _spec(app: ServeApplicationSchema, store: Path) -> ApplicationSpec:
     logging = app.logging_config
     defaults = {} if logging is None else {"logging_config": logging.model_dump(mode="json", exclude_unset=True)}
     options = {each.name: each.overrides() for each in app.deployments}
+    if app.gateway is not None:
+        of_ingress = options.setdefault(application.deployment.name, {})
+        of_ingress.setdefault("gateway", app.gateway.model_dump(mode="json", exclude_unset=True))
     return build(
         application,
         app.name,
@@ -87,6 +90,6 @@ def _explained(app: ServeApplicationSchema, error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _NOT_THE_USERS.search(frame.filename)]
     last = "".join(traceback.format_exception_only(error)).rstrip()
     if not frames:
-        return f"{app.import_path}: {error}"
+        return f"{error}" if app.import_path in str(error) else f"{app.import_path}: {error}"
     lines = ["Traceback (most recent call last):", "".join(traceback.format_list(frames)) + last]
     return "\n".join([f"{app.import_path} cannot be imported: its code raised an error.", *lines])

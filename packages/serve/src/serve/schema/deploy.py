@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from serve.config import Checked, DeploymentConfig, GRPCOptions, HTTPOptions, LoggingConfig
+from serve.config import Checked, DeploymentConfig, GatewayConfig, GRPCOptions, HTTPOptions, LoggingConfig
 
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[:.][A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _PREFIX = re.compile(r"/|(/[^/?#\s{}]+)+/?")
@@ -81,6 +81,10 @@ class ServeApplicationSchema(Checked):
     )
     logging_config: LoggingConfig | None = Field(
         default=None, description="For deployments that have none of their own."
+    )
+    gateway: GatewayConfig | None = Field(
+        default=None,
+        description="Not Ray's. What stands before the application: API keys, rate limits, CORS, priorities, timeouts.",
     )
     external_scaler_enabled: bool = Field(
         default=False,
