@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc
+import httpx
 import msgspec
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -331,6 +332,21 @@ def test_the_gateway_of_an_application_guards_grpc_too(greeter: Any) -> None:
     error = refused(lambda: list(greeter.Count(pb.HelloRequest(), timeout=PATIENCE, metadata=where)))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert int(dict(error.trailing_metadata())["retry-after"]) > 0
+
+
+def test_calls_are_counted(greeter: Any) -> None:
+    assert greeter.Hello(pb.HelloRequest(), timeout=PATIENCE)
+    assert refused(lambda: greeter.Hello(pb.HelloRequest(name="raise"), timeout=PATIENCE))
+    kinds = {'method="/greet.Greeter/Hello",status_code="OK"', 'method="/greet.Greeter/Hello",status_code="INTERNAL"'}
+
+    metrics = f"{serve.status_page(port=0)}/metrics"
+
+    def counted() -> bool:
+        lines = httpx.get(metrics, timeout=PATIENCE).text.splitlines()
+        found = [line for line in lines if line.startswith("serve_num_grpc_requests")]
+        return all(any(kind in line for line in found) for kind in kinds)
+
+    eventually(counted, PATIENCE)
 
 
 def test_reflection(greeter: Any) -> None:

@@ -116,6 +116,11 @@ class GRPCFront:
                 await self._proxy.publish.remote(targets)
 
     @property
+    def proxies(self) -> dict[str, Any]:
+        """The proxy's actor by name."""
+        return {} if self._proxy is None else {"grpc-proxy": self._proxy}
+
+    @property
     def states(self) -> dict[str, str]:
         """The proxy's state by name."""
         return {} if self._proxy is None else {"grpc-proxy": "HEALTHY"}

@@ -173,7 +173,8 @@ class ControlLoop:
     def _sources(self) -> list[Source]:
         """Return the processes that count requests."""
         replicas = [Source(key, replica.spec.id, replica.actor) for key, replica in self._fleet.running()]
-        return [*replicas, *(Source(name, None, proxy) for name, proxy in self._ingress.proxies.items())]
+        proxies = {**self._ingress.proxies, **self._grpc.proxies}
+        return [*replicas, *(Source(name, None, proxy) for name, proxy in proxies.items())]
 
     # -- what others know ---------------------------------------------------------------------------------------------
 

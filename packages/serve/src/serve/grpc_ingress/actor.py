@@ -20,6 +20,7 @@ from serve.grpc_calls.records import Uploaded
 from serve.grpc_ingress.methods import API, INFERENCE, Method, Methods, load_functions
 from serve.grpc_ingress.relay import GRPCRelay
 from serve.handle import local_router
+from serve.metrics.process import report
 from serve.specs import Targets
 
 #: bytes of a message; gRPC's own limit of 4 MiB is too small for tensors
@@ -128,11 +129,18 @@ class GRPCProxy:
         """Return messages of a client that streams, to the replica that answers it."""
         return await self._relay.uploads.receive(stream_id)
 
-    async def stop(self, grace_s: float) -> None:
-        """Take no more calls, finish those in progress, for so many seconds at most."""
+    def report(self) -> bytes:
+        """Return what this proxy has counted (`serve.metrics.report.Report`), for the collector."""
+        numbers = self._relay.numbers
+        queued = local_router.router().queued()
+        return msgspec.msgpack.encode(report(ongoing=numbers.ongoing, queued=queued, families=numbers.families()))
+
+    async def stop(self, grace_s: float) -> bytes:
+        """Take no more calls, finish those in progress, for so many seconds at most, and report a last time."""
         if self._server is not None:
             await self._health.enter_graceful_shutdown()
             await self._server.stop(grace_s)
+        return self.report()
 
 
 class _Relayed:

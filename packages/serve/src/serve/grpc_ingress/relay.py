@@ -12,6 +12,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from serve.context import new_request_id
@@ -21,6 +22,7 @@ from serve.grpc_calls.records import Incoming, Outgoing, Upload
 from serve.grpc_calls.serving import status_of
 from serve.grpc_ingress.gates import Gates, code_of
 from serve.grpc_ingress.methods import Method
+from serve.grpc_ingress.numbers import Numbers
 from serve.grpc_ingress.uploads import Uploads
 from serve.handle.call import Call, StreamCall
 from serve.handle.response import DeploymentResponse, DeploymentResponseGenerator
@@ -28,7 +30,7 @@ from serve.handle.router import Wish
 from serve.specs import DeploymentID, RequestMeta, Route, Split, Targets
 from serve.state.routing import choose_split
 
-_NOT_FOUND, _DEADLINE_EXCEEDED, _UNAVAILABLE, _CANCELLED = 5, 4, 14, 1
+_CANCELLED, _UNKNOWN, _DEADLINE_EXCEEDED, _NOT_FOUND, _UNAVAILABLE = 1, 2, 4, 5, 14
 
 
 class _StatusError(Exception):
@@ -39,6 +41,15 @@ class _StatusError(Exception):
         self.code = code
         self.details = details
         self.metadata = metadata
+
+
+@dataclass
+class _Counted:
+    """What is known of a call when it ends."""
+
+    application: str = ""
+    #: number of its status; cancelled, as long as nothing else is known
+    code: int = _CANCELLED
 
 
 class GRPCRelay:
@@ -59,8 +70,7 @@ class GRPCRelay:
         grpc = need("grpc")
         self._codes: dict[int, Any] = {code.value[0]: code for code in grpc.StatusCode}
         self._compressions: dict[int, Any] = {int(each): each for each in grpc.Compression}
-        #: calls in progress
-        self.ongoing = 0
+        self.numbers = Numbers()
 
     def update(self, targets: Targets) -> None:
         """Take over a publication."""
@@ -81,8 +91,9 @@ class GRPCRelay:
 
     async def single(self, method: Method, message: Any, context: Any) -> bytes:
         """Answer a call whose answer is one message; `message` is an iterator if the client streams."""
-        with self._counted():
-            outgoing = await self._single(method, message, context)
+        with self._counted(method) as counted:
+            outgoing = await self._single(method, message, context, counted)
+            counted.code = outgoing.code
             if outgoing.compression is not None:
                 context.set_compression(self._compressions[outgoing.compression])
             if outgoing.code:
@@ -92,11 +103,12 @@ class GRPCRelay:
                 context.set_details(outgoing.details)
             return outgoing.message or b""
 
-    async def _single(self, method: Method, message: Any, context: Any) -> Outgoing:
+    async def _single(self, method: Method, message: Any, context: Any, counted: _Counted) -> Outgoing:
         upload = None
         try:
             upload = self.uploads.begin(message) if method.client_streams else None
-            wish, meta, incoming = self._prepare(method, None if upload else message, upload, context, stream=False)
+            given = None if upload else message
+            wish, meta, incoming = self._prepare(method, given, upload, context, counted, stream=False)
             async with _until(meta.deadline):
                 call = Call(wish, meta, (incoming,), {})
                 call.start()
@@ -110,26 +122,28 @@ class GRPCRelay:
 
     async def stream(self, method: Method, message: Any, context: Any) -> AsyncIterator[bytes]:
         """Answer a call whose answer is a stream; `message` is an iterator if the client streams."""
-        with self._counted():
+        with self._counted(method) as counted:
             end = Outgoing()
-            async with contextlib.aclosing(self._stream(method, message, context)) as items:
+            async with contextlib.aclosing(self._stream(method, message, context, counted)) as items:
                 async for item in items:
                     if type(item) is Outgoing:
                         end = item
                     else:
                         yield item
+            counted.code = end.code
             if end.code:
                 await self._abort(context, end)
             context.set_trailing_metadata((*context.trailing_metadata(), *end.metadata))
             if end.details:
                 context.set_details(end.details)
 
-    async def _stream(self, method: Method, message: Any, context: Any) -> AsyncGenerator[Any, None]:
+    async def _stream(self, method: Method, message: Any, context: Any, counted: _Counted) -> AsyncGenerator[Any, None]:
         upload = None
         responses: DeploymentResponseGenerator[Any] | None = None
         try:
             upload = self.uploads.begin(message) if method.client_streams else None
-            wish, meta, incoming = self._prepare(method, None if upload else message, upload, context, stream=True)
+            given = None if upload else message
+            wish, meta, incoming = self._prepare(method, given, upload, context, counted, stream=True)
             call = StreamCall(wish, meta, (incoming,), {})
             call.start()
             responses = DeploymentResponseGenerator(call)
@@ -137,34 +151,39 @@ class GRPCRelay:
                 async with _until(meta.deadline):
                     item = await anext(responses, None)
                 if item is None:
+                    responses = None
                     return
                 yield item
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status
             yield _status(error)
         finally:
             if responses is not None:
-                responses.cancel()  # does nothing to a stream that has ended
+                responses.cancel()
             if upload is not None:
                 self.uploads.end(upload)
 
     # -- their parts --------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.ongoing += 1
+    def _counted(self, method: Method) -> Iterator[_Counted]:
+        counted, began = _Counted(), time.perf_counter()
+        self.numbers.ongoing += 1
         try:
-            yield
+            yield counted
         finally:
-            self.ongoing -= 1
+            self.numbers.ongoing -= 1
+            code = self._codes.get(counted.code, self._codes[_UNKNOWN]).name
+            self.numbers.ended(counted.application, method.path, code, time.perf_counter() - began)
 
     def _prepare(
-        self, method: Method, message: Any, upload: int | None, context: Any, *, stream: bool
+        self, method: Method, message: Any, upload: int | None, context: Any, counted: _Counted, *, stream: bool
     ) -> tuple[Wish, RequestMeta, Incoming]:
         metadata = tuple((key, value) for key, value in context.invocation_metadata() or ())
         fields = {key: value for key, value in metadata if isinstance(value, str)}
         request_id = fields.get("request_id") or new_request_id()
         context.set_trailing_metadata((("request_id", request_id),))
         route = self._route(fields.get("application", ""))
+        counted.application = route.app
         verdict = self._judge(route, method.path, metadata, context.peer())
         split = choose_split(route, fields, random.random())  # noqa: S311 - load balancing
         model_id = fields.get("multiplexed_model_id", "")
@@ -231,7 +250,7 @@ class GRPCRelay:
 
     async def _abort(self, context: Any, outgoing: Outgoing) -> None:
         trailing = (*context.trailing_metadata(), *outgoing.metadata)
-        code = self._codes.get(outgoing.code, self._codes[2])
+        code = self._codes.get(outgoing.code, self._codes[_UNKNOWN])
         await context.abort(code, outgoing.details, trailing)
 
 
