@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from serve.version import __version__
 
 if TYPE_CHECKING:
-    from serve import config, context, errors, grpc_util, handle, metrics, oip, schema, tasks, testing
+    from serve import config, context, errors, gateway, grpc_util, handle, metrics, oip, schema, tasks, testing
     from serve.api.client import shutdown, start
     from serve.api.deployment import Application, Deployment, deployment
     from serve.api.ingress import ingress
@@ -59,6 +59,7 @@ __all__ = [
     "delete",
     "deployment",
     "errors",
+    "gateway",
     "get_app_handle",
     "get_deployment_handle",
     "get_grpc_port",
@@ -92,7 +93,7 @@ __all__ = [
 ]
 
 _SUBMODULES = frozenset(
-    {"config", "context", "errors", "grpc_util", "handle", "metrics", "oip", "schema", "tasks", "testing"}
+    {"config", "context", "errors", "gateway", "grpc_util", "handle", "metrics", "oip", "schema", "tasks", "testing"}
 )
 
 #: name -> module that defines it
