@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from core.exceptions import RayError
+from core.util import kv
 from serve.handle import local_router
 from serve.metrics.history import Counted, History, Point
 from serve.metrics.process import report as own_report
@@ -31,6 +32,8 @@ logger = logging.getLogger("serve")
 
 #: seconds between two looks
 PERIOD_S = 1.0
+#: in the control store: what ended processes have counted
+METRICS_KEY = "serve/metrics"
 #: exceptions of requests that are remembered for each deployment
 FAILURES = 20
 #: ended replicas of each deployment whose logs can still be read
@@ -97,6 +100,7 @@ class Collector:
         #: path of each process's log, by name, those of `_ended` included
         self.logs: dict[str, Path] = {}
         self._counted: dict[tuple[str, Labels], float] = {}
+        self._restore()
         self._ticked = time.monotonic()
         self._running = asyncio.get_running_loop().create_task(self._run())
 
@@ -139,6 +143,7 @@ class Collector:
         """Count an event of a deployment, such as the start of a replica."""
         labels: Labels = (("application", deployment.app), ("deployment", deployment.name))
         self._counted[name, labels] = self._counted.get((name, labels), 0) + 1
+        self._save()
 
     def took(self, source: str, report: bytes | None) -> None:
         """Take over a report: the last one of a process that stops."""
@@ -186,6 +191,7 @@ class Collector:
         """A process is gone."""
         self._reports.pop(source.name, None)
         self._totals.end(source.name, time.monotonic())
+        self._save()
         self._history.forget(source.name)
         if source.deployment is None:
             self.logs.pop(source.name, None)
@@ -219,17 +225,36 @@ class Collector:
             for name in self._ended.pop(gone):
                 self.logs.pop(name, None)
 
+    # -- what a restarted controller has to know -----------------------------------------------------------------------
+
+    def _save(self) -> None:
+        """Keep what no process that runs will report again."""
+        try:
+            kv.put(METRICS_KEY, msgspec.msgpack.encode([*self._totals.settled, *self._events()]))
+        except ValueError:  # the store is full
+            logger.warning("the counts of ended replicas cannot be kept for a restarted controller", exc_info=True)
+
+    def _restore(self) -> None:
+        kept = kv.get(METRICS_KEY)
+        families = [] if kept is None else msgspec.msgpack.decode(kept.value, type=list[Family])
+        self._totals.restore(family for family in families if family.name not in DESCRIPTIONS)
+        for family in families:
+            if family.name in DESCRIPTIONS:
+                self._counted.update({(family.name, labels): value for labels, value in family.values.items()})
+
+    def _events(self) -> Iterable[Family]:
+        families: dict[str, Family] = {}
+        for (name, labels), value in self._counted.items():
+            families.setdefault(name, Family("counter", name, DESCRIPTIONS[name])).values[labels] = value
+        return families.values()
+
     def _own(self) -> list[Family]:
         """Return what the controller's own process has to show."""
-        families = {family.name: family for family in self._state()}
-        for (name, labels), value in self._counted.items():
-            family = families.setdefault(name, Family("counter", name, DESCRIPTIONS[name]))
-            family.values[labels] = value
         queued = Family("gauge", "serve_deployment_queued_queries", "Requests that wait in line for a replica.")
         for deployment in self._deployments():
             labels = (("application", deployment.app), ("deployment", deployment.name))
             queued.values[labels] = self.load(deployment).queued
-        return [*families.values(), queued]
+        return [*self._state(), *self._events(), queued]
 
 
 #: of the events that the controller counts

@@ -20,7 +20,7 @@ from core.exceptions import RayError
 from core.util import kv
 from serve.config import GRPCOptions, HTTPOptions
 from serve.controller.autoscaler import Autoscaling
-from serve.controller.collector import Collector, Source
+from serve.controller.collector import METRICS_KEY, Collector, Source
 from serve.controller.desired import Desired
 from serve.controller.fleet import Fleet
 from serve.controller.grpc_front import GRPCFront
@@ -76,6 +76,7 @@ class ControlLoop:
         await asyncio.gather(self._ingress.close(), self._grpc.close())
         await self._fleet.close()
         kv.delete(TARGETS_KEY)
+        kv.delete(METRICS_KEY)
 
     async def _abandon(self) -> None:
         """Stop acting, without a session to talk to."""
