@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import venv
@@ -30,6 +31,9 @@ HEAVY_FOR_TUNE = HEAVY - {"xml"} | {
     "tensorboardX",
     "typer",
 }
+
+#: What `import serve` may never load: its names are looked up when they are first used.
+HEAVY_FOR_SERVE = {"core", "fastapi", "grpc", "numpy", "prometheus_client", "pydantic", "starlette", "typer", "uvicorn"}
 
 #: Modules that `import core` may load beyond those of a bare interpreter. It is a count, not a time, so that a busy
 #: machine cannot change it; each module is 0.1 to 1 ms.
@@ -116,6 +120,52 @@ def test_tune_runs_with_core_and_what_it_names(tmp_path: Path) -> None:
     listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert listed.returncode == 0, listed.stderr[-3000:]
     assert "alone" in listed.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_serve_runs_with_core_and_what_it_names(tmp_path: Path) -> None:
+    """The first page of the guide, from a program and from the shell."""
+    python = environment_with(tmp_path, "core", "serve")
+    (tmp_path / "hello.py").write_text(
+        "from fastapi import FastAPI\n"
+        "import serve\n"
+        "api = FastAPI()\n"
+        "@serve.deployment\n"
+        "@serve.ingress(api)\n"
+        "class Hello:\n"
+        "    @api.get('/{name}')\n"
+        "    async def hello(self, name: str) -> str:\n"
+        "        return f'Hello {name}!'\n"
+        "app = Hello.bind()\n"
+    )
+    (tmp_path / "program.py").write_text(
+        "import urllib.request\n"
+        "import serve\n"
+        "from hello import app\n"
+        "serve.start(http_options={'port': 0})\n"
+        "serve.run(app)\n"
+        "print(urllib.request.urlopen(f'http://127.0.0.1:{serve.get_http_port()}/you').read().decode())\n"
+    )
+    done = subprocess.run(
+        [python, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == '"Hello you!"'
+    command = [python.parent / "serve", "run", "hello:app", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        line = shell.stdout.readline()
+        shell.send_signal(signal.SIGINT)
+        _, errors = shell.communicate(timeout=120)
+    assert line.startswith("hello:app is served at http://127.0.0.1:"), line + errors
+    assert shell.returncode == 0, errors
+
+
+def test_import_of_serve_is_light() -> None:
+    code = "import serve, serve.pytest_plugin, json, sys; print(json.dumps(sorted(sys.modules)))"
+    loaded = set(json.loads(run(sys.executable, code)))
+    assert not loaded & HEAVY_FOR_SERVE
 
 
 def test_import_of_tune_is_light() -> None:

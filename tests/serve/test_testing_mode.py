@@ -452,6 +452,19 @@ def test_responses_that_are_misused_are_refused_with_advice(mode: Mode) -> None:
     assert handle.right.remote().result() == 1
 
 
+def test_handles_travel(mode: Mode) -> None:
+    @serve.deployment
+    class Worker:
+        async def ask(self, handle: DeploymentHandle, number: int) -> int:
+            return await handle.remote(number)
+
+        def __call__(self, number: int) -> int:
+            return -number
+
+    handle = mode.run(Worker.bind())
+    assert handle.ask.remote(handle, 3).result() == -3
+
+
 # -- in this process alone --------------------------------------------------------------------------------
 
 
@@ -497,6 +510,15 @@ def test_test_doubles_are_handed_over_as_they_are() -> None:
         local(Keeper.bind(box))
     with pytest.raises(serve.errors.DeploymentUnavailableError, match="no application"):
         app.handle.keep.remote(1).result()
+
+
+def test_rays_name_of_the_mode() -> None:
+    handle = serve.run(Keeper.bind(), _local_testing_mode=True, name="rays", route_prefix=None)
+    with pytest.raises(LookupError, match="here"):
+        handle.fail.remote().result()
+    serve.shutdown()
+    with pytest.raises(serve.errors.DeploymentUnavailableError, match="no application"):
+        handle.fail.remote().result()
 
 
 def test_errors_have_the_traceback_of_the_users_code() -> None:

@@ -15,7 +15,7 @@ from serve.handle import DeploymentHandle
 PORT = int(os.environ["PORT"])
 
 
-@serve.deployment(max_ongoing_requests=30)
+@serve.deployment(max_ongoing_requests=30, ray_actor_options={"num_cpus": 0.1})
 class Model:
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.1)
     async def __call__(self, multiple_samples: list[int]) -> list[int]:
@@ -36,7 +36,7 @@ class Tuned:
         return await self.handle_batch(text)
 
 
-@serve.deployment(max_ongoing_requests=30)
+@serve.deployment(max_ongoing_requests=30, ray_actor_options={"num_cpus": 0.1})
 class StreamingResponder:
     @serve.batch(max_batch_size=5, batch_wait_timeout_s=0.2)
     async def generate_numbers(self, max_list: list[int]) -> AsyncGenerator[list, None]:
