@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import os
 import queue
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -25,6 +31,7 @@ from serve.gateway.keys import new_key
 from serve.grpc_calls.messages import own
 from serve.grpc_ingress.actor import GRPCProxy
 from serve.grpc_util import RayServegRPCContext, gRPCInputStream
+from serve.handle import local_router
 from serve.specs import Targets
 from tests.eventually import eventually
 from tests.serve.grpc_services import channel, generate
@@ -85,6 +92,8 @@ class Greeter:
                 raise RuntimeError("not told")
             case "wrong":
                 return "no message"
+            case "who":
+                return pb.HelloReply(text=str(grpc_context.peer_identities()))
             case "pid":
                 return pb.HelloReply(text=str(os.getpid()))
         grpc_context.set_trailing_metadata([("lang", "en"), ("raw-bin", b"\x00\xff")])
@@ -374,6 +383,53 @@ def test_what_cannot_be_served_is_said_where_it_is_asked_for(greeter: Any) -> No
 
 def _nothing() -> bytes:
     return msgspec.msgpack.encode(Targets(0, (), {}, {}))
+
+
+def certificate(directory: Path, name: str) -> tuple[bytes, bytes]:
+    """Make a key and a certificate that signs itself, as files too, and return them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = made.public_bytes(serialization.Encoding.PEM)
+    (directory / f"{name}.key").write_bytes(private)
+    (directory / f"{name}.pem").write_bytes(public)
+    return private, public
+
+
+def test_tls_and_who_the_client_is(greeter: Any, tmp_path: Path) -> None:
+    _, trusted = certificate(tmp_path, "server")
+    options = GRPCOptions(
+        grpc_servicer_functions=[pb_grpc.add_GreeterServicer_to_server],
+        ssl_keyfile=str(tmp_path / "server.key"),
+        ssl_certfile=str(tmp_path / "server.pem"),
+        ssl_ca_certs=str(tmp_path / "client.pem"),
+    )
+    pair = certificate(tmp_path, "client")
+    proxy = core.remote(GRPCProxy).remote("tls", options, "127.0.0.1")
+    address = f"127.0.0.1:{core.get(proxy.start.remote(msgspec.msgpack.encode(local_router.targets()), 0))}"
+    named = (("grpc.ssl_target_name_override", "server"),)
+    known = grpc.ssl_channel_credentials(trusted, *pair)
+    with grpc.secure_channel(address, known, options=named) as connected:
+        stub = pb_grpc.GreeterStub(connected)
+        assert stub.Hello(pb.HelloRequest(name="who"), timeout=PATIENCE).text == "[b'client']"
+    nobody = grpc.ssl_channel_credentials(trusted)
+    with grpc.secure_channel(address, nobody, options=named) as connected:
+        error = refused(lambda: pb_grpc.GreeterStub(connected).Hello(pb.HelloRequest(), timeout=PATIENCE))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+    core.kill(proxy)
+    with pytest.raises(ValueError, match="both ssl_keyfile and ssl_certfile"):
+        GRPCOptions(ssl_certfile="a.pem")
 
 
 def test_health_until_nothing_is_served(greeter: Any) -> None:

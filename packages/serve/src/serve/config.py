@@ -412,6 +412,11 @@ class GRPCOptions(Checked):
     request_timeout_s: Seconds | None = None
     #: tell tools such as grpcurl which services there are
     enable_reflection: bool = True
+    #: TLS: files of the key and of its certificate
+    ssl_keyfile: str | None = None
+    ssl_certfile: str | None = None
+    #: file of the certificates that clients are checked by; with it, clients need one
+    ssl_ca_certs: str | None = None
 
     @field_validator("grpc_servicer_functions", mode="before")
     @classmethod
@@ -419,6 +424,14 @@ class GRPCOptions(Checked):
         if not isinstance(functions, (list, tuple)):
             return functions
         return [f"{each.__module__}:{each.__qualname__}" if callable(each) else each for each in functions]
+
+    @model_validator(mode="after")
+    def _whole_pair(self) -> Self:
+        if (self.ssl_keyfile is None) != (self.ssl_certfile is None):
+            raise ValueError("TLS needs both ssl_keyfile and ssl_certfile")
+        if self.ssl_ca_certs is not None and self.ssl_certfile is None:
+            raise ValueError("clients are checked by ssl_ca_certs over TLS alone, which needs ssl_certfile")
+        return self
 
 
 gRPCOptions = GRPCOptions  # noqa: N816 - Ray's name

@@ -51,7 +51,7 @@ class GRPCProxy:
         """Begin to accept on a port (0: a free one), and return it.
 
         Raises:
-            OSError: the port is taken.
+            OSError: the port is taken, or a file of TLS cannot be read.
             ValueError: a servicer function cannot be imported.
             ImportError: the extra ``grpc`` is not installed.
         """
@@ -75,8 +75,12 @@ class GRPCProxy:
         self._server.add_generic_rpc_handlers((self._api(grpc), _Relayed(grpc, methods, self._relay)))
         await self.publish(targets)
         address = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
+        credentials = _credentials(grpc, self._options)
         try:
-            bound: int = self._server.add_insecure_port(address)
+            if credentials is None:
+                bound: int = self._server.add_insecure_port(address)
+            else:
+                bound = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot serve gRPC at {address}; the port may be taken: {error}") from None
         await self._server.start()
@@ -141,6 +145,15 @@ class GRPCProxy:
             await self._health.enter_graceful_shutdown()
             await self._server.stop(grace_s)
         return self.report()
+
+
+def _credentials(grpc: Any, options: GRPCOptions) -> Any:
+    """Return what TLS is done with; None without."""
+    if options.ssl_certfile is None or options.ssl_keyfile is None:
+        return None
+    pair = (Path(options.ssl_keyfile).read_bytes(), Path(options.ssl_certfile).read_bytes())
+    ca = None if options.ssl_ca_certs is None else Path(options.ssl_ca_certs).read_bytes()
+    return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
 
 
 class _Relayed:
