@@ -56,12 +56,12 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
 
 
 @contextlib.contextmanager
-def direct(app: Any, limits: RequestLimits) -> Iterator[int]:
+def direct(app: Any, limits: RequestLimits, keep_alive_timeout_s: float = 90) -> Iterator[int]:
     """Serve an application on a free port; yields the port."""
     with loop_thread() as run:
         sock = bind("127.0.0.1", 0, shared=False)
         port = sock.getsockname()[1]
-        server = HTTPServer(app, limits=limits)
+        server = HTTPServer(app, limits=limits, keep_alive_timeout_s=keep_alive_timeout_s)
         run(server.start([sock]))
         try:
             yield port
@@ -70,7 +70,7 @@ def direct(app: Any, limits: RequestLimits) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def relayed(app: Any, limits: RequestLimits, directory: Path) -> Iterator[int]:
+def relayed(app: Any, limits: RequestLimits, directory: Path, keep_alive_timeout_s: float = 90) -> Iterator[int]:
     """Serve an application behind a relay; yields the relay's port."""
     with loop_thread() as run, loop_thread() as run_replica:
         path = str(directory / "r.sock")
@@ -82,7 +82,7 @@ def relayed(app: Any, limits: RequestLimits, directory: Path) -> Iterator[int]:
         relay.update(targets(path))
         sock = bind("127.0.0.1", 0, shared=False)
         port = sock.getsockname()[1]
-        server = HTTPServer(relay, limits=limits, protocol=RelayProtocol)
+        server = HTTPServer(relay, limits=limits, protocol=RelayProtocol, keep_alive_timeout_s=keep_alive_timeout_s)
         run(server.start([sock]))
         try:
             yield port

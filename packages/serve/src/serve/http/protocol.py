@@ -131,7 +131,6 @@ class GuardedProtocol(HttpToolsProtocol):
         """Parse what came; refuse what must not be served."""
         if self._refused:
             return
-        self._idle_since = None
         if self._deadline is not None and not self._in_head:
             self._unset_deadline()
         try:
@@ -220,6 +219,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._head_bytes = self._body_bytes = 0
         self._in_head = True
+        self._idle_since = None  # not before: line ends between requests are idleness, too
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""

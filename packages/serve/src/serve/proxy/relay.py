@@ -7,6 +7,7 @@ from typing import Any
 
 from serve.handle.router import Router
 from serve.handle.traffic import draw
+from serve.http.limit import time_limit
 from serve.metrics.observer import Observer
 from serve.proxy.judges import Judges
 from serve.proxy.request import RequestHead
@@ -59,16 +60,7 @@ class Relay:
 
     def time_limit(self, route: Route, head: RequestHead) -> float | None:
         """Return the seconds a request may take; its own header may ask for less than the route."""
-        limit = route.request_timeout_s or self.request_timeout_s
-        if not head.timeout:
-            return limit
-        try:
-            asked = float(head.timeout)
-        except ValueError:
-            return limit
-        if not asked > 0:
-            return limit
-        return asked if limit is None else min(asked, limit)
+        return time_limit(head.timeout, route.request_timeout_s or self.request_timeout_s)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Run the lifespan (ASGI): there is nothing to do."""

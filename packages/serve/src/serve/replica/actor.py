@@ -168,7 +168,15 @@ class Replica:
 
     async def _accept_directly(self, app: Callable[..., Any], direct: Direct) -> None:
         observer = self._numbers.direct
-        gated = GatedApp(app, self._gate, self._spec.id.app, root_path=direct.route, direct=True, observer=observer)
+        gated = GatedApp(
+            app,
+            self._gate,
+            self._spec.id.app,
+            root_path=direct.route,
+            direct=True,
+            observer=observer,
+            request_timeout_s=self._spec.config.get("request_timeout_s") or direct.options.request_timeout_s,
+        )
         self._gated.append(gated)
         self._guard()
         self._public = public_server(gated, direct.options, ReplicaProtocol, observer)

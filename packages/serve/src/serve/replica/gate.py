@@ -17,6 +17,7 @@ from serve.errors import BackPressureError
 from serve.gateway.line import PriorityLine
 from serve.gateway.marks import KEY_NAME, RANK, VERDICT, App, Refused
 from serve.http.headers import CLIENT, FULL, JUDGED, OURS, REVISION, ROOT_PATH
+from serve.http.limit import TIMEOUT, time_limit
 from serve.metrics.observer import Observer
 
 _MODEL = b"serve_multiplexed_model_id"
@@ -132,6 +133,7 @@ class GatedApp:
         direct: whether requests come from clients themselves, not through a proxy.
         observer: is told of each request; None for nobody.
         gateway: puts what the application's options ask for before it; None for nothing.
+        request_timeout_s: seconds that a direct request may take; None for any number.
     """
 
     def __init__(
@@ -144,7 +146,9 @@ class GatedApp:
         direct: bool = False,
         observer: Observer | None = None,
         gateway: Callable[[App, Refused], App] | None = None,
+        request_timeout_s: float | None = None,
     ) -> None:
+        self.request_timeout_s = request_timeout_s
         self._app = app
         self._gate = gate
         self._app_name = app_name
@@ -189,7 +193,32 @@ class GatedApp:
                 await self._turn_away(scope, send, 404, f"no application is served at {path!r}\n", [])
                 return
             scope["root_path"] = self._root_path
-        await self._admit(scope, receive, send)
+        limit = self.request_timeout_s
+        for name, value in scope["headers"]:
+            if name == TIMEOUT:
+                limit = time_limit(value, limit)
+        if limit is None or scope["type"] == "websocket":
+            await self._admit(scope, receive, send)
+        else:
+            await self._within(limit, scope, receive, send)
+
+    async def _within(self, limit: float, scope: Any, receive: Any, send: Any) -> None:
+        """Answer 504 when the time is over, or cut off an answer that has begun."""
+        begun = False
+
+        async def noting(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        time_is = asyncio.timeout(limit)
+        try:
+            async with time_is:
+                await self._admit(scope, receive, noting)
+        except TimeoutError:
+            if begun or not time_is.expired():
+                raise
+            await self._turn_away(scope, send, 504, f"no answer within {limit:g} s\n", [])
 
     async def _through_the_line(self, scope: Any, receive: Any, send: Any) -> None:
         gate = self._gate
