@@ -79,7 +79,7 @@ def replica_states() -> dict[str, int]:
 
 def test_canary_promotion_and_rollback_fail_no_request_with_one_replica() -> None:
     serve.run(app(1))
-    with Load(url()) as load:
+    with Load(url(), clients=2) as load:
         until(lambda: load.texts["1"] > 50, "the first revision did not answer")
         handle = serve.run(app(2), canary=0.25)
         until(lambda: load.texts["2"] > 20, "the canary did not answer")
@@ -169,13 +169,13 @@ def test_a_shadow_that_hangs_slows_nobody() -> None:
 
 
 def test_a_canary_that_cannot_start_is_taken_out_with_its_traceback() -> None:
-    @serve.deployment(name="app")
+    @serve.deployment(name="app", max_constructor_retry_count=1)
     class Broken:
         def __init__(self) -> None:
             raise OSError("no weights on disk")
 
     serve.run(app(1))
-    with Load(url()) as load:
+    with Load(url(), clients=2) as load:
         until(lambda: load.texts["1"] > 20, "no answers")
         with pytest.raises(RuntimeError, match="no weights on disk"):
             serve.run(Broken.bind(), canary=0.5)
@@ -192,7 +192,7 @@ def test_a_canary_that_keeps_dying_is_taken_out_and_its_requests_go_to_the_first
     serve.run(app(1))
     handle = serve.run(app(2), canary=0.3)
     killed: set[int] = set()
-    with Load(url()) as load:
+    with Load(url(), clients=2) as load:
 
         def taken_out() -> bool:
             if not traffic():

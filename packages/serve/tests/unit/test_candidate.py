@@ -233,6 +233,22 @@ def test_traffic_goes_to_any_revision_that_is_remembered() -> None:
     assert versions(app) == ["v2"]
 
 
+def test_a_rollback_after_an_old_revision_was_promoted_goes_to_what_it_replaced() -> None:
+    revisions = Revisions()
+    app = Application(revisions.add(revision(0, deployment("a", "v1"))), new_id())
+    settle(app)
+    app.deploy(revisions.add(revision(0, deployment("a", "v2"))))
+    settle(app)
+    set_traffic(app, revisions, {1: 1, 2: 1})
+    settle(app)
+    app.promote()
+    settle(app)
+    assert versions(app) == ["v1"]
+    back = way_back(app, revisions, None)
+    assert back is not None
+    assert back.revision == 2
+
+
 def test_a_second_revision_is_served_where_the_first_is() -> None:
     revisions = Revisions()
     app = Application(revisions.add(revision(0, deployment("a", "v1"))), new_id())

@@ -79,7 +79,7 @@ class Autoscaling:
             interval = min(intervals, default=PERIOD_S)
             await asyncio.sleep(interval)
             if interval < PERIOD_S:
-                await self._collector.look()
+                await self._collector.ask()
             self.decide(time.monotonic())
 
     async def _listen(self) -> None:

@@ -174,6 +174,11 @@ class Collector:
             await self.look()
 
     async def look(self) -> None:
+        """Ask everybody, and note what has happened since the last look."""
+        await self.ask()
+        self._tick()
+
+    async def ask(self) -> None:
         """Ask everybody, and wait a moment for the answers."""
         before, self._known = self._known, {source.name: source for source in self._sources()}
         for gone in before.keys() - self._known.keys():
@@ -185,7 +190,6 @@ class Collector:
                 task.add_done_callback(functools.partial(self._asked, source.name))
         if self._asking:
             await asyncio.wait(list(self._asking.values()), timeout=PERIOD_S)
-        self._tick()
 
     def _forget(self, source: Source) -> None:
         """A process is gone."""

@@ -113,9 +113,10 @@ def way_back(app: Application, revisions: Revisions, revision: int | None) -> Ap
         return None
     if revision is not None:
         return revisions.get(app.spec.name, revision)
-    for earlier in revisions.of(app.spec.name):
-        if earlier.revision < app.spec.revision and earlier.revision in app.served:
-            return earlier
+    known = {spec.revision: spec for spec in revisions.of(app.spec.name)}
+    for served in reversed(app.served):
+        if served != app.spec.revision and served in known:
+            return known[served]
     raise ValueError(f"application {app.spec.name!r} has no earlier revision that ran and could again")
 
 

@@ -49,7 +49,7 @@ class Application:
     #: revision that was given up, and why
     rejected: tuple[int, str] | None = None
     deleting: bool = False
-    #: revisions that were healthy as a whole, oldest first
+    #: revisions that were healthy as a whole, the last one last
     served: list[int] = field(default_factory=list)
     #: the revision that shares the requests
     candidate: Candidate | None = None
@@ -187,8 +187,8 @@ class Application:
                 del self.deployments[name]
         if self._settled(self._removed()) and not self.deleting:
             self.good = self.spec
-            if self.spec.revision not in self.served:
-                self.served.append(self.spec.revision)
+            if self.served[-1:] != [self.spec.revision]:
+                self.served = [*(each for each in self.served if each != self.spec.revision), self.spec.revision]
                 del self.served[:-KEPT]
         if self.candidate is not None:
             actions += self.candidate.plan(now)
