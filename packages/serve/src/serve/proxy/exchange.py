@@ -14,13 +14,13 @@ import asyncio
 import json
 import math
 import time
-from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serve.errors import BackPressureError, DeploymentUnavailableError
 from serve.handle.router import Ticket, Wish
 from serve.http.headers import FULL
+from serve.proxy.client import Client, Nobody
 from serve.proxy.judges import field_lines, judged_line
 from serve.proxy.relay import Relay
 from serve.proxy.request import NOT_RELAYED, RequestHead, revision_line, root_path_line
@@ -39,29 +39,6 @@ FULL_BACKOFF_S = 0.005
 ATTEMPTS = 3
 #: the log's status for a client that left: nginx's figure
 CLIENT_LEFT = 499
-
-
-class Client(Protocol):
-    """The connection that a request came on, as far as its exchange uses it."""
-
-    loop: asyncio.AbstractEventLoop
-    transport: asyncio.Transport
-    flow: Any
-    client: tuple[str, int] | None
-
-    @property
-    def default_head(self) -> bytes:
-        """The header fields that every answer of this process has."""
-
-    @property
-    def origin(self) -> bytes:
-        """The line that tells a replica whom the request comes from."""
-
-    def observed_scope(self, head: RequestHead) -> dict[str, Any]:
-        """Return what metrics and logs know of a request, as in ASGI."""
-
-    def answered(self, turn: Any) -> None:
-        """The answer went out whole."""
 
 
 class Exchange:
@@ -465,37 +442,6 @@ class Exchange:
             observer.turned_away(self._client.observed_scope(head), "", "", head.request_id, 404, self._sent)
 
 
-class _Nobody:
-    """Who gets the answers to copies of requests."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.transport: Any = self
-        self.flow: Any = self
-        self.default_head = b""
-        self.origin = b""
-        self.client: tuple[str, int] | None = None
-
-    def write(self, data: bytes) -> None:
-        """Throw away."""
-
-    def abort(self) -> None:
-        """There is nothing to close."""
-
-    def pause_reading(self) -> None:
-        """There is nothing to read."""
-
-    def resume_reading(self) -> None:
-        """There is nothing to read."""
-
-    def observed_scope(self, head: RequestHead) -> dict[str, Any]:
-        """Tell nothing."""
-        return {"method": head.method.decode("ascii")}
-
-    def answered(self, turn: Any) -> None:
-        """Forget the answer."""
-
-
 class Shadow(Exchange):
     """A copy of a request, whose answer nobody gets and nobody counts.
 
@@ -510,7 +456,7 @@ class Shadow(Exchange):
     def __init__(
         self, relay: Relay, loop: asyncio.AbstractEventLoop, head: RequestHead, encoded: bytes, pieces: list[bytes]
     ) -> None:
-        super().__init__(relay, _Nobody(loop), head, "", keep_alive=True, expects=False)
+        super().__init__(relay, Nobody(loop), head, "", keep_alive=True, expects=False)
         self._encoded = encoded
         self._pieces = pieces
         self._ended = True
