@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -68,6 +70,14 @@ class Models:
         return await self.model(model_id)
 
 
+@serve.deployment
+class Hanging:
+    async def __call__(self, until: str) -> str:
+        while not Path(until).exists():  # keeps the replica's event loop from everything else
+            time.sleep(0.01)
+        return "done"
+
+
 class Scraper:
     """Reads ``/metrics``."""
 
@@ -111,12 +121,13 @@ def replicas(scraper: Scraper, app: str) -> list[dict[str, Any]]:
     return [replica for deployment in found["deployments"] for replica in deployment["replicas"]]
 
 
-def test_requests_errors_and_latencies_by_route_and_replica(scraper: Scraper) -> None:
+def test_requests_errors_and_what_user_code_counts(scraper: Scraper, raw: Callable[[bytes], bytes]) -> None:
     serve.run(Shop.bind(), name="counts")
     for number in range(6):
         assert httpx.get(url(f"/items/{number}")).json() == number
     assert httpx.get(url("/boom")).status_code == 500
     assert httpx.get(url("/nowhere")).status_code == 404
+    assert raw(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400")
     of_app = {"application": "counts"}
     scraper.reaches(6, "serve_num_http_requests_total", **of_app, route="/items/{number}", status_code="200")
     scraper.reaches(1, "serve_num_http_error_requests_total", **of_app, route="/boom", error_code="500", method="GET")
@@ -131,15 +142,11 @@ def test_requests_errors_and_latencies_by_route_and_replica(scraper: Scraper) ->
     assert scraper.total("serve_deployment_replica_starts_total", **of_app) == 1
     assert scraper.total("serve_autoscaling_target_replicas", **of_app) == 1
     assert scraper.total("serve_deployment_replica_healthy", **of_app) == 1
-
-
-def test_metrics_of_user_code_say_whose_they_are(scraper: Scraper) -> None:
-    serve.run(Shop.bind(), name="users")
-    for number in (1, 3, 4):
-        httpx.get(url(f"/items/{number}"))
-    scraper.reaches(2, "odd_numbers_total", application="users", deployment="Shop", kind="item", route="/")
-    scraper.reaches(3, "sizes_count", application="users")
-    assert scraper.total("sizes_sum", application="users") == 8
+    scraper.reaches(1, "serve_num_http_error_requests_total", method="UNKNOWN", error_code="400")
+    of_user = {**of_app, "deployment": "Shop", "replica": replica["id"]}
+    assert scraper.total("odd_numbers_total", **of_user, kind="item", route="/") == 3
+    assert scraper.total("sizes_count", **of_user) == 6
+    assert scraper.total("sizes_sum", **of_user) == 15
 
 
 def test_a_replica_that_is_killed_takes_no_counts_along(scraper: Scraper) -> None:
@@ -178,10 +185,34 @@ def test_requests_in_line_and_in_progress(scraper: Scraper) -> None:
     of_app = {"application": "slow"}
     eventually(lambda: scraper.total("serve_replica_processing_queries", **of_app) == 1, timeout=30)
     eventually(lambda: scraper.total("serve_deployment_queued_queries", **of_app) == 2, timeout=30)
+    text = httpx.get(f"{scraper.address}/metrics", params={"prefix": "ray_"}, timeout=20).text
+    assert 'ray_serve_application_status{application="slow"} 6' in text
+    assert httpx.get(f"{scraper.address}/metrics", params={"prefix": "a b"}, timeout=20).status_code == 400
     for response in waiting:
         response.cancel()
     eventually(lambda: scraper.total("serve_deployment_queued_queries", **of_app) == 0, timeout=30)
     eventually(lambda: scraper.total("serve_replica_processing_queries", **of_app) == 0, timeout=30)
+
+
+def test_a_replica_that_hangs_holds_nobody_up(scraper: Scraper, tmp_path: Path) -> None:
+    serve.run(Shop.bind(), name="lively", route_prefix=None)
+    handle = serve.run(Hanging.bind(), name="hangs", route_prefix=None)
+    (tmp_path / "before").touch()
+    assert handle.remote(str(tmp_path / "before")).result() == "done"
+    scraper.reaches(1, "serve_deployment_request_counter_total", application="hangs")
+    hanging = handle.remote(str(tmp_path / "now"))
+
+    def newest() -> float:
+        live = httpx.get(f"{scraper.address}/api/serve/live", timeout=20).json()
+        app = next(each for each in live["applications"] if each["name"] == "lively")
+        return max((point[0] for point in app["deployments"][0]["points"]), default=0.0)
+
+    begin = newest()
+    eventually(lambda: newest() > begin + 1, timeout=30, what="points of others go on")
+    assert scraper.total("serve_deployment_request_counter_total", application="hangs") == 1
+    (tmp_path / "now").touch()
+    assert hanging.result() == "done"
+    scraper.reaches(2, "serve_deployment_request_counter_total", application="hangs")
 
 
 def test_batches_and_models(scraper: Scraper) -> None:
@@ -211,17 +242,3 @@ def test_proxies_count_for_all_applications(scraper: Scraper) -> None:
     eventually(lambda: scraper.total("serve_num_http_error_requests_total", application="", error_code="404") >= 1)
     serve.delete("one")
     assert scraper.total("serve_num_http_requests_total", application="one") == 5
-
-
-def test_names_can_be_those_of_rays_dashboards(scraper: Scraper) -> None:
-    serve.run(Slow.bind(), name="prefixed", route_prefix=None)
-    text = httpx.get(f"{scraper.address}/metrics", params={"prefix": "ray_"}, timeout=20).text
-    assert 'ray_serve_application_status{application="prefixed"} 6' in text
-    assert httpx.get(f"{scraper.address}/metrics", params={"prefix": "a b"}, timeout=20).status_code == 400
-
-
-def test_refusals_are_counted(scraper: Scraper, raw: Callable[[bytes], bytes]) -> None:
-    serve.run(Shop.bind(), name="refusals")
-    before = scraper.total("serve_num_http_error_requests_total", method="UNKNOWN", error_code="400")
-    assert raw(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400")
-    scraper.reaches(before + 1, "serve_num_http_error_requests_total", method="UNKNOWN", error_code="400")

@@ -170,8 +170,9 @@ class Collector:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(PERIOD_S)
+            began = time.monotonic()
             await self.look()
+            await asyncio.sleep(max(PERIOD_S / 10, PERIOD_S - (time.monotonic() - began)))
 
     async def look(self) -> None:
         """Ask everybody, and note what has happened since the last look."""
@@ -179,7 +180,7 @@ class Collector:
         self._tick()
 
     async def ask(self) -> None:
-        """Ask everybody, and wait a moment for the answers."""
+        """Ask everybody who owes no answer yet, and wait a moment for the answers."""
         before, self._known = self._known, {source.name: source for source in self._sources()}
         for gone in before.keys() - self._known.keys():
             self._forget(before[gone])
@@ -189,7 +190,7 @@ class Collector:
                 self._asking[source.name] = task
                 task.add_done_callback(functools.partial(self._asked, source.name))
         if self._asking:
-            await asyncio.wait(list(self._asking.values()), timeout=PERIOD_S)
+            await asyncio.wait(list(self._asking.values()), timeout=PERIOD_S * 0.8)
 
     def _forget(self, source: Source) -> None:
         """A process is gone."""
@@ -210,6 +211,8 @@ class Collector:
             self.took(source.name, await source.actor.report.remote())
         except RayError as error:  # it is about to be gone
             logger.debug("%s does not report: %s", source.name, error)
+        except msgspec.MsgspecError:
+            logger.exception("%s reports what cannot be read", source.name)
 
     def _asked(self, name: str, _task: asyncio.Task[None]) -> None:
         self._asking.pop(name, None)
