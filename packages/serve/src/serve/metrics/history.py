@@ -72,24 +72,23 @@ class History:
 
     boundaries: Sequence[float]
     points: dict[str, deque[Point]] = field(default_factory=dict)
-    _last: dict[tuple[str, str], Counted] = field(default_factory=dict)
+    #: what each process had counted when it was last looked at, by thing
+    _last: dict[str, dict[str, Counted]] = field(default_factory=dict)
     _came: dict[str, Counted] = field(default_factory=dict)
 
     def saw(self, process: str, counted: dict[str, Counted]) -> None:
         """Note what a process has counted in all, by thing."""
-        first = not any(known == process for known, _ in self._last)
+        last = self._last.get(process)
+        self._last[process] = counted
+        if last is None:
+            return
         for thing, now in counted.items():
-            before = self._last.get((process, thing))
-            self._last[process, thing] = now
-            if before is None:
-                before = now if first else Counted()
-            self._came[thing] = self._came.get(thing, Counted()).plus(now.since(before))
-        self._last.setdefault((process, ""), Counted())
+            came = now.since(last.get(thing, Counted()))
+            self._came[thing] = self._came.get(thing, Counted()).plus(came)
 
     def forget(self, process: str) -> None:
         """Note that a process is gone."""
-        for key in [key for key in self._last if key[0] == process]:
-            del self._last[key]
+        self._last.pop(process, None)
 
     def tick(self, time: float, seconds: float, now: dict[str, tuple[int, int]]) -> None:
         """Make a point of all that came since the last call.
