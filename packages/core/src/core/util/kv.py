@@ -203,6 +203,9 @@ class Watch:
             if self._closed:
                 return None
             asking = self._ask()
+            if self._closed:  # by another thread, which did not see this question
+                self._store.unwatch(self._number, asking)
+                return None
             if not self._store.wait(asking, timeout):
                 return None
             try:
@@ -228,6 +231,9 @@ class Watch:
             if self._closed:
                 raise StopAsyncIteration
             asking = self._ask()
+            if self._closed:  # by another thread, which did not see this question
+                self._store.unwatch(self._number, asking)
+                raise StopAsyncIteration
             try:
                 # Shielded: a cancelled wait must not lose the changes that come.
                 self._take(await asyncio.shield(asyncio.wrap_future(asking)))
