@@ -55,6 +55,12 @@ def test_tokens_are_streamed(tmp_path: Path) -> None:
     assert run("serve_tokens.py", "--once", cwd=tmp_path).startswith("the worker ")
 
 
+@needs_fleet
+def test_models_of_a_repository_are_loaded_and_asked(tmp_path: Path) -> None:
+    out = run("serve_oip.py", "--once", cwd=tmp_path)
+    assert re.findall(r"^(\w+): \d+ of 360 digits right", out, re.MULTILINE) == ["forest", "neighbours"]
+
+
 @pytest.mark.slow
 def test_the_torch_model_works_by_batches(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch is optional and not installed")

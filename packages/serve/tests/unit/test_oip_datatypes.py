@@ -97,6 +97,8 @@ def test_any_json_is_a_tensor_or_refused(values: Any, datatype: str, shape: list
         ([2**63, -1], "UINT64", [2], "whole numbers"),
         ([2**63, 0.5], "UINT64", [2], "whole numbers"),
         ([2**64], "UINT64", [1], "whole numbers"),
+        ([1e39], "FP32", [1], "up to 3.403e+38"),
+        ([70_000], "FP16", [1], "up to"),
         ([1, 300], "UINT8", [2], "from 0 to 255"),
         ([-1], "UINT64", [1], "from 0 to"),
         ([1.5], "INT32", [1], "whole numbers"),

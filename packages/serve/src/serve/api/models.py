@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from serve.api import client
 from serve.errors import RayServeException
 from serve.model_control import orders
@@ -27,8 +29,9 @@ def load_model(
         serve.errors.ModelLoadError: the loader raised; the text has its traceback.
         RayServeException: there is no such deployment, or its class has not one loader.
         TimeoutError: the time is over; the loading goes on.
+        RuntimeError: called in the thread of an event loop; use ``await asyncio.to_thread(serve.load_model, ...)``.
     """
-    _refuse_no_id(model_id)
+    _check(model_id)
     orders.load(_find(app_name, deployment), model_id, timeout_s)
 
 
@@ -46,8 +49,9 @@ def unload_model(
     Raises:
         RayServeException: there is no such deployment or model, or its class has not one loader.
         TimeoutError: the time is over; the unloading goes on.
+        RuntimeError: called in the thread of an event loop.
     """
-    _refuse_no_id(model_id)
+    _check(model_id)
     orders.unload(_find(app_name, deployment), model_id, timeout_s)
 
 
@@ -64,7 +68,15 @@ def list_models(*, app_name: str = "default", deployment: str | None = None) -> 
     return orders.statuses(_find(app_name, deployment))
 
 
-def _refuse_no_id(model_id: object) -> None:
+def _check(model_id: object) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError(
+            "this would block the event loop of this thread; use await asyncio.to_thread(serve.load_model, ...)"
+        )
     if not isinstance(model_id, str) or not model_id:
         raise ValueError(f"a model's id is a str that is not empty, not {model_id!r}")
 

@@ -36,6 +36,7 @@ class ModelKeeper:
 
     def __init__(self, deployment: DeploymentID, cache: ModelCache) -> None:
         self._cache = cache
+        self._loop = asyncio.get_running_loop()
         self._watch = kv.watch(wanted.key_of(deployment))
         self._wanted: Wanted = {}
         #: model -> order that was carried out, and what went wrong
@@ -44,7 +45,7 @@ class ModelKeeper:
         self._known = asyncio.Event()
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._following = asyncio.get_running_loop().create_task(self._follow())
+        self._following = self._loop.create_task(self._follow())
 
     def wants(self, model_id: str) -> bool:
         """Tell whether a model is wanted by order."""
@@ -88,6 +89,24 @@ class ModelKeeper:
         for task in self._tasks:
             task.cancel()
 
+    def ask(self, method: str, *args: Any, timeout_s: float | None) -> Any:
+        """Call one of the methods above from another thread: a replica cannot ask itself by a call of its actor.
+
+        Raises:
+            TimeoutError: it takes longer.
+        """
+
+        async def asked() -> Any:
+            answer = getattr(self, method)(*args)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        asking = asyncio.run_coroutine_threadsafe(asked(), self._loop)
+        try:
+            return asking.result(timeout_s)
+        except TimeoutError:
+            asking.cancel()
+            raise
+
     # -- following ----------------------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
@@ -103,7 +122,7 @@ class ModelKeeper:
                 self._moved.notify_all()
 
     def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import core
 from core.exceptions import GetTimeoutError, RayActorError
+from serve.context import get_replica_context
 from serve.errors import DeploymentUnavailableError, ModelLoadError, RayServeException
 from serve.handle import local_router
 from serve.model_control import wanted
-from serve.model_control.keeper import Standing
+from serve.model_control.keeper import Standing, keeper
 from serve.specs import DeploymentID
 
 
@@ -42,10 +43,10 @@ def load(deployment: DeploymentID, model_id: str, timeout_s: float | None = None
     actors = _actors(deployment)
     _refuse_without_loader(deployment, actors, timeout_s)
     order = wanted.add(deployment, model_id)
-    standings = _ask(actors, "model_standings", timeout_s=timeout_s)
+    standings = _ask(actors, "standings", timeout_s=timeout_s)
     if any(found is not None and _failed(found.get(model_id)) for found in standings.values()):
         order = wanted.again(deployment, model_id)
-    problems = _ask(actors, "model_settled", model_id, order, timeout_s=timeout_s)
+    problems = _ask(actors, "settled", model_id, order, timeout_s=timeout_s)
     reasons = [reason for reason in problems.values() if reason]
     if reasons:
         raise ModelLoadError(f"model {model_id!r} cannot be loaded in deployment {deployment}:\n{reasons[0]}")
@@ -64,7 +65,7 @@ def unload(deployment: DeploymentID, model_id: str, timeout_s: float | None = No
     if model_id not in {status.model_id for status in statuses(deployment, timeout_s)}:
         raise RayServeException(f"deployment {deployment} holds no model {model_id!r}")
     wanted.remove(deployment, model_id)
-    _ask(actors, "model_gone", model_id, timeout_s=timeout_s)
+    _ask(actors, "gone", model_id, timeout_s=timeout_s)
 
 
 def statuses(deployment: DeploymentID, timeout_s: float | None = None) -> list[ModelStatus]:
@@ -74,7 +75,7 @@ def statuses(deployment: DeploymentID, timeout_s: float | None = None) -> list[M
         DeploymentUnavailableError: there is no such deployment.
         TimeoutError: a replica does not answer.
     """
-    answers: dict[str, dict[str, Standing] | None] = _ask(_actors(deployment), "model_standings", timeout_s=timeout_s)
+    answers: dict[str, dict[str, Standing] | None] = _ask(_actors(deployment), "standings", timeout_s=timeout_s)
     ordered = wanted.read(deployment)
     found: dict[str, dict[str, Standing]] = {name: {} for name in ordered}
     for replica_id, standings in answers.items():
@@ -113,7 +114,7 @@ def _actors(deployment: DeploymentID) -> dict[str, Any]:
 
 def _refuse_without_loader(deployment: DeploymentID, actors: dict[str, Any], timeout_s: float | None) -> None:
     first = dict(list(actors.items())[:1])
-    if None in _ask(first, "model_standings", timeout_s=timeout_s).values():
+    if None in _ask(first, "standings", timeout_s=timeout_s).values():
         raise RayServeException(
             f"deployment {deployment} cannot load models by order: its class needs exactly one method with "
             "@serve.multiplexed"
@@ -121,15 +122,25 @@ def _refuse_without_loader(deployment: DeploymentID, actors: dict[str, Any], tim
 
 
 def _ask(actors: dict[str, Any], method: str, *args: Any, timeout_s: float | None) -> dict[str, Any]:
-    """Ask all replicas; those that die meanwhile are left out."""
+    """Ask the keepers of all replicas; those that die meanwhile are left out."""
     ends = None if timeout_s is None else time.monotonic() + timeout_s
-    asked = {replica_id: getattr(actor, method).remote(*args) for replica_id, actor in actors.items()}
+    here = keeper()
+    mine = get_replica_context().replica_id if here is not None else ""
+    asked = {
+        replica_id: getattr(actor, f"model_{method}").remote(*args)
+        for replica_id, actor in actors.items()
+        if replica_id != mine
+    }
     answers = {}
-    for replica_id, ref in asked.items():
+    for replica_id in actors:
+        left = None if ends is None else max(0.0, ends - time.monotonic())
         try:
-            answers[replica_id] = core.get(ref, timeout=None if ends is None else max(0.0, ends - time.monotonic()))
+            if here is not None and replica_id == mine:
+                answers[replica_id] = here.ask(method, *args, timeout_s=left)
+            else:
+                answers[replica_id] = core.get(asked[replica_id], timeout=left)
         except RayActorError:
             continue
-        except GetTimeoutError:
+        except (GetTimeoutError, TimeoutError):
             raise TimeoutError(f"replica {replica_id} has not done it within {timeout_s:g} s; it goes on") from None
     return answers

@@ -176,7 +176,12 @@ def _numbers_of(values: list[Any], dtype: np.dtype[Any], datatype: str, what: st
             raise InferenceError(
                 f"{what}: elements of {datatype} are from {limits.min} to {limits.max}; others were sent"
             )
-    return found.astype(dtype)
+        return found.astype(dtype)
+    with np.errstate(over="ignore"):
+        cast = found.astype(dtype)
+    if dtype.kind == "f" and bool((np.isinf(cast) & np.isfinite(found)).any()):
+        raise InferenceError(f"{what}: elements of {datatype} are up to {np.finfo(dtype).max:.4g}; others were sent")
+    return cast
 
 
 def _exact(values: list[Any], found: Array) -> Array:

@@ -149,7 +149,8 @@ def _output(spec: TensorSpec, value: Any, parameters: Parameters) -> Tensor:
             raise InferenceError(
                 f"predict() returned {array.dtype} for output {spec.name!r}, which cannot become {spec.datatype}", 500
             )
-        array = array.astype(dtype)
+        with np.errstate(over="ignore"):  # what is too large for it becomes infinite
+            array = array.astype(dtype)
     tensor = Tensor(spec.name, spec.datatype, array, dict(parameters))
     _check(spec, tensor, "predict()'s output", 500)
     return tensor
