@@ -142,11 +142,12 @@ class Cycle:
                 await self._fail()
 
     async def _fail(self) -> None:
-        """Answer 500, or cut off an answer that has begun."""
+        """Answer 500, or cut off an answer that has begun; one that is whole (Starlette's own 500) stands."""
+        if self.complete:
+            return
         if self.started:
             self._flush()
             self._protocol.transport.close()
-        if self.started or self.complete:
             return
         self.status = 0
         body = b"Internal Server Error"

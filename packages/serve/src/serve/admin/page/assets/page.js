@@ -56,6 +56,7 @@ function status(element, text) {
 function number(value) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "0";
+  if (Number.isInteger(value) && value < 1000) return String(value);
   if (value >= 1000) return Math.round(value).toLocaleString("en");
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
