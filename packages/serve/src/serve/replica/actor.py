@@ -32,6 +32,7 @@ from serve.replica.gate import Gate, GatedApp
 from serve.replica.guard import ageing_s, guard
 from serve.replica.numbers import Numbers
 from serve.replica.protocol import ReplicaProtocol
+from serve.replica.stall import StallWatch
 from serve.replica.user_code import UserCode
 from serve.specs import DeploymentSpec, Full, HandleMarker, RequestMeta, Targets
 
@@ -105,6 +106,7 @@ class Replica:
         #: loads and unloads models by order; None if the class has no loader
         self._models: Any = None
         self._log: Log | None = None
+        self._stalls: StallWatch | None = None
         #: of proxies and of clients
         self._servers: list[HTTPServer] = []
         self._public: HTTPServer | None = None
@@ -129,6 +131,7 @@ class Replica:
 
             self._models = keep(self._spec.id, self._code.instance)
         await self._code.check_health()  # a version that is never well is no better than one that cannot start
+        self._stalls = StallWatch(self._id)
         if self._serve_http:
             app = application(self._code)
             directory = Path(_session_directory())
@@ -329,6 +332,8 @@ class Replica:
         await asyncio.gather(*(server.close(1) for server in self._servers))
         if self._socket:
             Path(self._socket).unlink(missing_ok=True)  # noqa: ASYNC240 - takes no time
+        if self._stalls is not None:
+            self._stalls.close()
         if self._models is not None:
             self._models.close()
         await unload_all_models()
