@@ -15,10 +15,13 @@ import pytest
 import serve
 from serve.config import AutoscalingContext
 from serve.handle import DeploymentHandle
+from tests.eventually import eventually
 from tests.serve.conftest import url
-from tests.serve.test_rollouts import until
 
 pytestmark = pytest.mark.usefixtures("apps")
+
+#: seconds that a test waits for what has to come about
+PATIENCE = 60
 
 QUICK = {
     "metrics_interval_s": 0.1,
@@ -67,10 +70,10 @@ def test_from_one_replica_to_three_and_back(tmp_path: Path) -> None:
     serve.run(waiting(tmp_path, max_replicas=3))
     assert states() == {"RUNNING": 1}
     with clients(5) as answers:
-        until(lambda: states() == {"RUNNING": 3}, "no more replicas for more requests")
+        eventually(lambda: states() == {"RUNNING": 3}, PATIENCE, "no more replicas for more requests")
         (tmp_path / "go").touch()
     assert answers == ["200"] * 5
-    until(lambda: states() == {"RUNNING": 1}, "as many replicas without requests")
+    eventually(lambda: states() == {"RUNNING": 1}, PATIENCE, "as many replicas without requests")
     assert httpx.get(url(), timeout=60).status_code == 200
 
 
@@ -79,9 +82,9 @@ def test_from_none_to_one_and_back_without_a_failed_request(tmp_path: Path) -> N
     handle = serve.run(waiting(tmp_path, min_replicas=0, downscale_to_zero_delay_s=0.5))
     assert states() == {}
     assert httpx.get(url(), timeout=60).status_code == 200
-    until(lambda: states() == {}, "the last replica stayed")
+    eventually(lambda: states() == {}, PATIENCE, "the last replica stayed")
     assert handle.remote().result(timeout_s=60)
-    until(lambda: states() == {}, "the last replica stayed")
+    eventually(lambda: states() == {}, PATIENCE, "the last replica stayed")
     with clients(20) as answers:
         pass
     assert answers == ["200"] * 20
@@ -128,24 +131,26 @@ def test_a_policy_of_the_users_decides_within_the_bounds(tmp_path: Path) -> None
         return float(wish.read_text()), {"calls": calls, "same": calls}
 
     serve.run(waiting(tmp_path, max_replicas=2, policy=policy), route_prefix=None)
-    until(lambda: states() == {"RUNNING": 2}, "the policy was not heard, or not bounded")
+    eventually(lambda: states() == {"RUNNING": 2}, PATIENCE, "the policy was not heard, or not bounded")
     wish.write_text("not a number")
-    until(lambda: "not a number" in serve.status().applications["default"].message, "nobody heard of the error")
+    eventually(
+        lambda: "not a number" in serve.status().applications["default"].message, PATIENCE, "nobody heard of the error"
+    )
     assert states() == {"RUNNING": 2}
     wish.write_text("1")
-    until(lambda: states() == {"RUNNING": 1}, "the policy was not heard again")
+    eventually(lambda: states() == {"RUNNING": 1}, PATIENCE, "the policy was not heard again")
     assert serve.status().applications["default"].message == ""
 
 
 def test_a_deploy_keeps_the_number_that_the_load_has_made(tmp_path: Path) -> None:
     serve.run(waiting(tmp_path, max_replicas=3, downscale_delay_s=600))
     with clients(5):
-        until(lambda: states() == {"RUNNING": 3}, "no more replicas")
+        eventually(lambda: states() == {"RUNNING": 3}, PATIENCE, "no more replicas")
         (tmp_path / "go").touch()
     serve.run(waiting(tmp_path, max_replicas=3, downscale_delay_s=500))
     assert states()["RUNNING"] == 3
     serve.run(waiting(tmp_path, max_replicas=2, downscale_delay_s=500))
-    until(lambda: states() == {"RUNNING": 2}, "more than max_replicas")
+    eventually(lambda: states() == {"RUNNING": 2}, PATIENCE, "more than max_replicas")
 
 
 def test_what_cannot_start_when_it_is_woken_is_an_answer_and_not_a_hang() -> None:

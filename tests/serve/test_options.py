@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,17 +13,14 @@ import pytest
 
 import core
 import serve
+from tests.eventually import eventually
 from tests.serve.conftest import url
 from tests.serve.load import Load
 
 pytestmark = pytest.mark.usefixtures("apps")
 
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+#: seconds that a test waits for what has to come about
+PATIENCE = 60
 
 
 def states() -> dict[str, int]:
@@ -72,10 +68,10 @@ def test_graceful_shutdown_wait_loop_s_is_the_time_for_one_more_request(tmp_path
             answer = client.get(url())
             assert answer.text == "1", "the connection is that replica's"
             closing = answer.headers.get("connection") == "close"
-        until(lambda: states() == {"RUNNING": 1}, "the old replica did not end after its last client")
+        eventually(lambda: states() == {"RUNNING": 1}, PATIENCE, "the old replica did not end after its last client")
         assert client.get(url()).text == "2"
         serve.run(app(3, tmp_path))
-        until(lambda: states() == {"RUNNING": 1}, "it waits although it should not")
+        eventually(lambda: states() == {"RUNNING": 1}, PATIENCE, "it waits although it should not")
         assert client.get(url()).text == "3"
 
 
@@ -90,7 +86,7 @@ def test_max_queued_requests_and_backpressure_config(tmp_path: Path, *, proxied:
     serve.run(app(1, tmp_path, max_ongoing_requests=1, max_queued_requests=1, backpressure_config=backpressure))
     with ThreadPoolExecutor(6) as threads:
         requests = [threads.submit(httpx.get, url(), timeout=60) for _ in range(6)]
-        until(lambda: sum(request.done() for request in requests) == 4, "four of six are refused")
+        eventually(lambda: sum(request.done() for request in requests) == 4, PATIENCE, "four of six are refused")
         refused = [request.result() for request in requests if request.done()]
         (tmp_path / "go").touch()
         assert sorted(request.result().status_code for request in requests) == [200, 200, 429, 429, 429, 429]
@@ -159,7 +155,7 @@ def test_a_user_config_that_is_refused_is_taken_back() -> None:
     pid = handle.remote().result().split()[0]
     with pytest.raises(RuntimeError, match="-1 is below zero"):
         serve.run(Picky.options(user_config={"threshold": -1}).bind(), route_prefix=None)
-    until(lambda: handle.remote().result() == f"{pid} [1, 1]", "the old options are not in force again")
+    eventually(lambda: handle.remote().result() == f"{pid} [1, 1]", PATIENCE, "the old options are not in force again")
     (application,) = serve.status().applications.values()
     assert application.revision == 1
     assert "revision 2 was rolled back to 1" in application.message
@@ -179,7 +175,7 @@ def test_health_check_period_s_is_the_time_between_checks(tmp_path: Path) -> Non
 
     serve.run(checked("often", 0.02), name="often", route_prefix=None)
     serve.run(checked("rarely", 600), name="rarely", route_prefix=None)
-    until(lambda: (tmp_path / "often").stat().st_size > 5, "nobody checks")
+    eventually(lambda: (tmp_path / "often").stat().st_size > 5, PATIENCE, "nobody checks")
     assert (tmp_path / "rarely").stat().st_size == 1, "once before the first request"
 
 
@@ -203,7 +199,7 @@ def test_health_check_timeout_s_ends_a_replica_that_hangs(tmp_path: Path) -> Non
         except serve.errors.ReplicaUnavailableError:
             return False
 
-    until(replaced, "the hanging replica stayed")
+    eventually(replaced, PATIENCE, "the hanging replica stayed")
 
 
 def test_the_only_replica_serves_on_while_its_replacement_starts(tmp_path: Path) -> None:
@@ -226,13 +222,13 @@ def test_the_only_replica_serves_on_while_its_replacement_starts(tmp_path: Path)
     (first,) = {httpx.get(url()).text}
     with Load(url()) as load:
         sick.write_text(first)
-        until(lambda: serve.status().applications["default"].status == "UNHEALTHY", "nobody noticed")
+        eventually(lambda: serve.status().applications["default"].status == "UNHEALTHY", PATIENCE, "nobody noticed")
         assert "not today" in serve.status().applications["default"].message
         before = load.texts[first]
-        until(lambda: load.texts[first] > before + 50, "it does not serve on")
+        eventually(lambda: load.texts[first] > before + 50, PATIENCE, "it does not serve on")
         (tmp_path / "start").touch()
-        until(lambda: len(load.texts) > 1, "it is not replaced")
-        until(lambda: states() == {"RUNNING": 1}, "it does not go")
+        eventually(lambda: len(load.texts) > 1, PATIENCE, "it is not replaced")
+        eventually(lambda: states() == {"RUNNING": 1}, PATIENCE, "it does not go")
     assert set(load.answers) == {"200"}
 
 
@@ -272,13 +268,13 @@ def test_graceful_shutdown_timeout_s_is_the_time_that_requests_have(tmp_path: Pa
     with ThreadPoolExecutor(2) as threads:
         serve.run(app(1, tmp_path, graceful_shutdown_timeout_s=600))
         patient = threads.submit(httpx.get, url(), timeout=60)
-        until(lambda: begun(tmp_path) == 1, "the request did not begin")
+        eventually(lambda: begun(tmp_path) == 1, PATIENCE, "the request did not begin")
         serve.run(app(2, tmp_path, graceful_shutdown_timeout_s=0))
         hurried = threads.submit(httpx.get, url(), timeout=60)
-        until(lambda: begun(tmp_path) == 2, "the request did not begin")
+        eventually(lambda: begun(tmp_path) == 2, PATIENCE, "the request did not begin")
         serve.run(app(3, tmp_path))
-        until(lambda: states().get("STOPPING") == 1, "the second replica waits for its request")
-        until(hurried.done, "the request was not cut off")
+        eventually(lambda: states().get("STOPPING") == 1, PATIENCE, "the second replica waits for its request")
+        eventually(hurried.done, PATIENCE, "the request was not cut off")
         assert hurried.result().status_code >= 500
         assert not patient.done()
         (tmp_path / "go").touch()
@@ -294,8 +290,8 @@ def test_num_replicas_and_ray_actor_options() -> None:
     before = core.available_resources()["CPU"]
     handle = serve.run(Placed.bind(), route_prefix=None)
     assert len({handle.remote().result()[0] for _ in range(50)}) == 2
-    until(lambda: core.available_resources()["CPU"] == before - 1, "the replicas reserve nothing")
+    eventually(lambda: core.available_resources()["CPU"] == before - 1, PATIENCE, "the replicas reserve nothing")
     flavoured = {"runtime_env": {"env_vars": {"FLAVOUR": "vanilla"}}}
     serve.run(Placed.options(num_replicas=1, ray_actor_options=flavoured).bind(), route_prefix=None)
     assert handle.remote().result()[1] == "vanilla"
-    until(lambda: core.available_resources()["CPU"] == before, "the replicas' CPUs are not free again")
+    eventually(lambda: core.available_resources()["CPU"] == before, PATIENCE, "the replicas' CPUs are not free again")

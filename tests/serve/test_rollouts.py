@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -14,17 +12,14 @@ import pytest
 
 import serve
 from serve.handle import DeploymentHandle
+from tests.eventually import eventually
 from tests.serve.conftest import url
 from tests.serve.load import Load
 
 pytestmark = pytest.mark.usefixtures("apps")
 
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+#: seconds that a test waits for what has to come about
+PATIENCE = 60
 
 
 def app(number: int, **options: object) -> serve.Application:
@@ -81,19 +76,21 @@ def replica_states() -> dict[str, int]:
 def test_canary_promotion_and_rollback_fail_no_request_with_one_replica() -> None:
     serve.run(app(1))
     with Load(url(), clients=2) as load:
-        until(lambda: load.texts["1"] > 50, "the first revision did not answer")
+        eventually(lambda: load.texts["1"] > 50, PATIENCE, "the first revision did not answer")
         handle = serve.run(app(2), canary=0.25)
-        until(lambda: load.texts["2"] > 20, "the canary did not answer")
+        eventually(lambda: load.texts["2"] > 20, PATIENCE, "the canary did not answer")
         assert traffic() == [(1, 0.75), (2, 0.25)]
         before = load.texts["1"]
-        until(lambda: load.texts["1"] > before + 50, "the first revision does not answer beside the canary")
+        eventually(
+            lambda: load.texts["1"] > before + 50, PATIENCE, "the first revision does not answer beside the canary"
+        )
         assert serve.promote("default") == 2
-        until(lambda: replica_states() == {"RUNNING": 1}, "the first revision did not stop")
+        eventually(lambda: replica_states() == {"RUNNING": 1}, PATIENCE, "the first revision did not stop")
         assert {handle.which.remote().result() for _ in range(10)} == {2}
         assert serve.rollback("default") == 3
         assert {handle.which.remote().result() for _ in range(10)} == {1}
         before = load.texts["1"]
-        until(lambda: load.texts["1"] > before + 50, "what was rolled back to did not answer")
+        eventually(lambda: load.texts["1"] > before + 50, PATIENCE, "what was rolled back to did not answer")
     assert set(load.answers) == {"200"}
     assert serve.status().applications["default"].revision == 3
 
@@ -148,7 +145,7 @@ def test_a_shadow_sees_the_requests_and_harms_nobody(tmp_path: Path) -> None:
         return len(seen.read_text().split()) > 5
 
     with httpx.Client() as client:
-        until(has_seen_enough, "the shadow got nothing")  # it gets what comes while it is free, no more
+        eventually(has_seen_enough, PATIENCE, "the shadow got nothing")  # it gets what comes while it is free, no more
     assert set(seen.read_text().split()) <= {str(number) for number in range(20)}
     with pytest.raises(ValueError, match="give it no weight"):
         serve.set_traffic("default", {2: 0.5}, shadow=2)
@@ -181,11 +178,11 @@ def test_a_canary_that_cannot_start_is_taken_out_with_its_traceback() -> None:
 
     serve.run(app(1))
     with Load(url(), clients=2) as load:
-        until(lambda: load.texts["1"] > 20, "no answers")
+        eventually(lambda: load.texts["1"] > 20, PATIENCE, "no answers")
         with pytest.raises(RuntimeError, match="no weights on disk"):
             serve.run(Broken.bind(), canary=0.5)
         before = load.texts["1"]
-        until(lambda: load.texts["1"] > before + 20, "no answers after the canary")
+        eventually(lambda: load.texts["1"] > before + 20, PATIENCE, "no answers after the canary")
     assert set(load.answers) == {"200"}
     (application,) = serve.status().applications.values()
     assert application.status == "RUNNING"
@@ -211,9 +208,9 @@ def test_a_canary_that_keeps_dying_is_taken_out_and_its_requests_go_to_the_first
                 pass
             return False
 
-        until(taken_out, "the canary stayed")
+        eventually(taken_out, PATIENCE, "the canary stayed")
         before = load.texts["1"]
-        until(lambda: load.texts["1"] > before + 50, "no answers after the canary")
+        eventually(lambda: load.texts["1"] > before + 50, PATIENCE, "no answers after the canary")
     assert set(load.answers) == {"200"}, "GETs that a dying replica had are repeated"
     assert "revision 2 was rolled back to 1" in serve.status().applications["default"].message
 
