@@ -213,3 +213,17 @@ def _error(watch: kv.Watch) -> BaseException | None:
     except RaySystemError as error:
         return error
     return None
+
+
+def test_a_thread_that_a_task_left_behind_gives_way_to_an_asyncio_actor(session: object) -> None:
+    @core.remote
+    def leave() -> int:
+        threading.Thread(target=lambda: kv.watch("never/").poll(), daemon=True).start()
+        return os.getpid()
+
+    for _ in range(4):  # whichever worker becomes the actor
+        core.get([leave.remote(), leave.remote()])
+    actors = [Follower.remote() for _ in range(2)]
+    waiting = [actor.wait_in_the_loop.remote("late/") for actor in actors]
+    kv.put("late/1", b"there")
+    assert core.get(waiting, timeout=PATIENCE) == [b"there", b"there"]

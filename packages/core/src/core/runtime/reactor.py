@@ -91,6 +91,8 @@ class Reactor:
         self._role = threading.Lock()
         #: the thread that keeps the role for good (an asyncio actor's), or 0
         self._role_thread = 0
+        #: a thread is about to keep it for good: whoever has it lets go
+        self._claimed = False
         self._poller: Any = select.epoll() if hasattr(select, "epoll") else select.poll()
         self._seconds = hasattr(select, "epoll")
         self._in, self._in_out = select.POLLIN, select.POLLIN | select.POLLOUT
@@ -194,7 +196,7 @@ class Reactor:
             self._read_until(waiter, deadline)
             return waiter.done
         while not waiter.done:
-            if role.acquire(False):
+            if not self._claimed and role.acquire(False):
                 try:
                     if not self._read_until(waiter, deadline):
                         return waiter.done
@@ -206,7 +208,7 @@ class Reactor:
 
     def _read_until(self, waiter: Waiter, deadline: float | None) -> bool:
         self.activity += 1
-        while not waiter.done:
+        while not waiter.done and not (self._claimed and not self._role_thread):
             timeout = None
             if deadline is not None:
                 timeout = deadline - monotonic()
@@ -276,7 +278,9 @@ class Reactor:
             after_reading: called after each reading.
             every: seconds between two looks at what wakes nobody (dead references, timers).
         """
-        # The background thread may be reading. It leaves when it sees that somebody else is active.
+        # The background thread may be reading. It leaves when it sees that somebody else is active. So may a thread
+        # that user code has left behind, in a wait without end; it parks, and will be read for.
+        self._claimed = True
         while not self._role.acquire(timeout=PATROL):
             self.activity += 1
             self.wake()
@@ -296,6 +300,7 @@ class Reactor:
             loop.run_forever()
         finally:
             self._role_thread = 0
+            self._claimed = False
             self._release_role()
 
     def poll_now(self) -> None:
