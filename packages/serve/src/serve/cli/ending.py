@@ -20,7 +20,7 @@ def watch_for_the_end(ended: threading.Event) -> Iterator[None]:
 
     def wait() -> None:
         with contextlib.suppress(RayError):  # the session is over
-            for _ in watch:
+            if watch.poll() is not None:
                 ended.set()
 
     thread = threading.Thread(target=wait, daemon=True, name="serve-end")

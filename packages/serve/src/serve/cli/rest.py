@@ -7,6 +7,7 @@ import json
 import os
 import time
 import urllib.parse
+from pathlib import Path
 from typing import Any
 
 #: where Serve's REST API listens unless it was told otherwise (Ray's dashboard)
@@ -116,10 +117,15 @@ class Remote:
 
 
 def _runs(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended and waits for its parent's notice does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
-    return True
+        return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # no Linux
+        return True
+    return stat.rpartition(")")[2].split()[0] != "Z"
