@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 import serve
 from serve.api.options import DeploymentOptions
 from serve.config import DeploymentConfig
+from serve.http.server import bind
 
 
 def test_the_options_that_type_checkers_see_are_those_there_are() -> None:
@@ -78,3 +81,11 @@ def test_options_are_checked_where_they_are_given() -> None:
         serve.DeploymentHandle("Model").options(streaming=True)
     with pytest.raises(TypeError, match="stream is a bool"):
         serve.DeploymentHandle("Model").options(stream="yes")
+
+
+def test_a_port_that_is_taken_is_refused_with_advice() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match=r"choose another port: --port of the commands, or serve\.start"):
+            bind("127.0.0.1", taken.getsockname()[1], shared=False)

@@ -212,7 +212,9 @@ def bind(host: str, port: int, *, shared: bool) -> socket.socket:
     except OSError as error:
         sock.close()
         raise OSError(
-            error.errno, f"cannot listen on {host}:{port}: {error.strerror}; another port is chosen with --port"
+            error.errno,
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port: --port of the commands, or "
+            'serve.start(http_options={"port": ...}), where 0 is any free one',
         ) from error
     sock.setblocking(False)
     sock.listen(2048)
