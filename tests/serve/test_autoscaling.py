@@ -142,6 +142,32 @@ def test_a_policy_of_the_users_decides_within_the_bounds(tmp_path: Path) -> None
     assert serve.status().applications["default"].message == ""
 
 
+def test_a_policy_knows_the_numbers_that_the_users_class_names(tmp_path: Path) -> None:
+    def policy(context: AutoscalingContext) -> float:
+        depths = context.aggregated_metrics.get("depth", {})
+        assert set(depths) <= set(context.running_replicas)
+        gauge = context.aggregated_metrics.get("temperature", {})
+        return 2 if 7.0 in depths.values() and 21.5 in gauge.values() else 1
+
+    scaling = {**QUICK, "max_replicas": 2, "downscale_delay_s": 600, "policy": policy}
+
+    @serve.deployment(name="app", autoscaling_config=scaling)
+    class Deep:
+        def __init__(self) -> None:
+            self.gauge = serve.metrics.Gauge("temperature", "Of the room.")
+
+        async def __call__(self) -> None:
+            self.gauge.set(21.5)
+            (tmp_path / "deep").touch()
+
+        def record_autoscaling_stats(self) -> dict[str, float]:
+            return {"depth": 7.0 if (tmp_path / "deep").exists() else 0.0}
+
+    handle = serve.run(Deep.bind(), route_prefix=None)
+    handle.remote().result(timeout_s=PATIENCE)
+    eventually(lambda: states() == {"RUNNING": 2}, PATIENCE, "the policy does not know the numbers")
+
+
 def test_a_deploy_keeps_the_number_that_the_load_has_made(tmp_path: Path) -> None:
     serve.run(waiting(tmp_path, max_replicas=3, downscale_delay_s=600))
     with clients(5):

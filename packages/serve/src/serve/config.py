@@ -108,6 +108,9 @@ class AutoscalingContext:
     policy_state: dict[str, Any] = field(default_factory=dict)
     #: seconds on a clock of its own
     current_time: float = 0.0
+    #: numbers of the user's own, by name and replica: what ``record_autoscaling_stats`` of the class returns, and its
+    #: gauges and counters (`serve.metrics`), each as of about a second ago
+    aggregated_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class AutoscalingConfig(Checked):

@@ -179,6 +179,7 @@ class Autoscaling:
                     config,
                     scaled.memory,
                     time.monotonic(),
+                    self._collector.stats(machine.id),
                 )
             )
             if isinstance(answer, tuple):

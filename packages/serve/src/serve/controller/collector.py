@@ -23,7 +23,7 @@ from core.util import kv
 from serve.handle import local_router
 from serve.metrics.history import Counted, History, Point
 from serve.metrics.process import report as own_report
-from serve.metrics.report import Failure, Family, Labels, Report
+from serve.metrics.report import AUTOSCALING_STATS, Failure, Family, Labels, Report
 from serve.metrics.requests import LATENCIES_MS
 from serve.metrics.totals import Totals
 from serve.specs import DeploymentID
@@ -118,6 +118,21 @@ class Collector:
         queued = local_router.router().queued().get(key, 0)
         queued += sum(report.queued.get(key, 0) for report in self._reports.values())
         return Load(sum(replicas.values()), queued, replicas, sum(report.handled for report in reports.values()))
+
+    def stats(self, deployment: DeploymentID) -> dict[str, dict[str, float]]:
+        """Return the user's own numbers of a deployment, by name and replica: for an autoscaling policy."""
+        found: dict[str, dict[str, float]] = {}
+        for name, source in self._known.items():
+            report = self._reports.get(name)
+            if report is None or source.deployment != deployment:
+                continue
+            for family in report.families:
+                if family.name == AUTOSCALING_STATS:
+                    for labels, value in family.values.items():
+                        found.setdefault(dict(labels)["metric"], {})[name] = value
+                elif family.kind != "histogram" and not family.name.startswith("serve_"):
+                    found.setdefault(family.name, {})[name] = sum(family.values.values())
+        return found
 
     def families(self) -> list[Family]:
         """Return all numbers of all processes."""

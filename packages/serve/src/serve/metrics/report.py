@@ -8,6 +8,10 @@ import msgspec
 Labels = tuple[tuple[str, str], ...]
 
 
+#: the family of what a class says of itself for its autoscaling policy
+AUTOSCALING_STATS = "serve_autoscaling_stats"
+
+
 class Distribution(msgspec.Struct, array_like=True):
     """A histogram's numbers for one combination of tags."""
 

@@ -307,9 +307,9 @@ class Replica:
         peak, gate.peak = gate.peak, gate.ongoing
         return Stats(gate.ongoing, gate.queued, gate.total, peak, loaded_model_ids())
 
-    def report(self) -> bytes:
+    async def report(self) -> bytes:
         """Return what this replica has counted (`serve.metrics.report.Report`), for the collector."""
-        return self._numbers.report()
+        return self._numbers.report(await self._code.autoscaling_stats())
 
     async def stop(self, grace_s: float) -> bytes:
         """Finish what is in progress, for so many seconds at most, let the user's object go, and report a last time."""

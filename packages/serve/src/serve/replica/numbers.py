@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import msgspec
 
@@ -11,7 +12,7 @@ from serve.logs.setup import Log
 from serve.metrics import requests
 from serve.metrics.observer import Observer
 from serve.metrics.process import report
-from serve.metrics.report import Family, Labels
+from serve.metrics.report import AUTOSCALING_STATS, Family, Labels
 from serve.replica.gate import Gate
 from serve.replica.user_parts import batch_families, model_families
 from serve.specs import DeploymentID, RequestMeta
@@ -59,8 +60,12 @@ class Numbers:
         if error is not None:
             counted.failed(meta.request_id, meta.route, error)
 
-    def report(self) -> bytes:
-        """Return a `Report`, as msgpack."""
+    def report(self, stats: Mapping[str, float] | None = None) -> bytes:
+        """Return a `Report`, as msgpack.
+
+        Args:
+            stats: numbers of the user's for his autoscaling policy.
+        """
         gate = self._gate
         queued = local_router.router().queued()
         own = str(self._deployment)
@@ -74,6 +79,10 @@ class Numbers:
             *model_families(self._tags),
             *requests.of_clients(self.direct.requests, self.direct.refusals),
         ]
+        if stats:
+            described = Family("gauge", AUTOSCALING_STATS, "What record_autoscaling_stats() of a replica returns.")
+            described.values = {(("metric", name), *self._tags): value for name, value in stats.items()}
+            families.append(described)
         failures = [*self.relayed.requests.take_failures(), *self.direct.requests.take_failures()]
         log = "" if self._log is None else str(self._log.path)
         last = report(ongoing=gate.ongoing, queued=queued, families=families, log=log, failures=failures)

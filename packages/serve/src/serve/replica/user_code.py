@@ -11,6 +11,7 @@ import contextvars
 import functools
 import inspect
 import io
+import logging
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from serve.specs import DeploymentSpec, HandleMarker
 #: asynchronous method of a class that works in the background: called when its replica stops, awaited for as long as
 #: that may take
 DRAIN_ATTRIBUTE = "__serve_drain__"
+logger = logging.getLogger("serve.replica")
+
 #: what a generator's end looks like across a thread; StopIteration cannot cross one
 _END = object()
 
@@ -100,6 +103,17 @@ class UserCode:
         method = getattr(self._instance, "check_health", None)
         if method is not None and inspect.isclass(self._target):
             await self._run(method, (), {})
+
+    async def autoscaling_stats(self) -> dict[str, float]:
+        """Return what the user's ``record_autoscaling_stats`` returns, if there is one: numbers for a policy."""
+        method = getattr(self._instance, "record_autoscaling_stats", None)
+        if method is None or not inspect.isclass(self._target):
+            return {}
+        try:
+            return {str(name): float(value) for name, value in (await self._run(method, (), {})).items()}
+        except Exception:  # the user's code; the other numbers go out without these
+            logger.exception("record_autoscaling_stats() of %s failed", self._spec.id)
+            return {}
 
     def method(self, name: str) -> Callable[..., Any]:
         """Return what a call of this name runs.
