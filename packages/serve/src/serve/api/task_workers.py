@@ -41,8 +41,7 @@ class TaskWorkers:
             raise RuntimeError("the thread that works on the queue has ended")
 
     async def __serve_drain__(self) -> None:
-        self._worker.stop_claiming()
-        await self._worker.drained()
+        await self._worker.drain()
 
     async def __del__(self) -> None:
         self._worker.stop()

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import enum
 import gc
-import inspect
 import itertools
 import logging
 import weakref
@@ -25,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serve.context import RequestContext, get_request_context
+from serve.multiplex.finalizing import finalize, is_asynchronous
 
 logger = logging.getLogger("serve")
 
@@ -235,19 +235,16 @@ async def unload_all_models() -> None:
 
 async def _let_go(entry: _Entry) -> None:
     """Drop a model, and let its ``__del__`` run: an asynchronous one here, another in a thread; it may be slow."""
-    finalizer = getattr(type(entry.model), "__del__", None)
-    if finalizer is None:
-        entry.model = None
-    elif inspect.iscoroutinefunction(finalizer):
+    if is_asynchronous(entry.model):
         try:
-            await finalizer(entry.model)
+            await finalize(entry.model)
         except Exception:  # the user's; another model's request must not fail for it
             logger.exception("__del__ of a %s that was let go raised", type(entry.model).__name__)
-        with contextlib.suppress(AttributeError, TypeError):  # it has run: Python need not call it again
-            entry.model.__class__ = type(type(entry.model).__name__, (type(entry.model),), {"__del__": lambda _: None})
         entry.model = None
-    else:
+    elif hasattr(type(entry.model), "__del__"):
         await asyncio.to_thread(_drop, entry)
+    else:
+        entry.model = None
 
 
 def _drop(entry: _Entry) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from serve.context import ReplicaContext, set_replica_context
 from serve.errors import RayServeException
+from serve.multiplex.finalizing import finalize, is_asynchronous
 from serve.specs import DeploymentSpec, HandleMarker
 
 #: asynchronous method of a class that works in the background: called when its replica stops, awaited for as long as
@@ -196,10 +197,9 @@ class UserCode:
     async def end(self) -> None:
         """Let the user's object go: its ``__del__`` runs once."""
         instance, self._instance = self._instance, None
-        finalizer = getattr(instance, "__del__", None)
         self._note(None)
-        if finalizer is not None and _is_async(finalizer):
-            await finalizer()
+        if is_asynchronous(instance):
+            await finalize(instance)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -210,8 +210,7 @@ class SQLiteTaskProcessorAdapter:
     async def drain(self) -> None:
         """Take no further tasks, and wait until those there are have ended."""
         if self._worker is not None:
-            self._worker.stop_claiming()
-            await self._worker.drained()
+            await self._worker.drain()
 
     def stop_consumer(self, timeout: float = 10.0) -> None:
         """Stop; what is worked on goes back to the queue.

@@ -117,12 +117,9 @@ class Worker:
         """Begin to work."""
         self._thread.start()
 
-    def stop_claiming(self) -> None:
-        """Take no further tasks; go on with those there are."""
+    async def drain(self) -> None:
+        """Take no further tasks, and wait until those there are have ended."""
         self._claiming = False
-
-    async def drained(self) -> None:
-        """Wait until nothing is worked on, after `stop_claiming`."""
         while self._running or self._reports:  # noqa: ASYNC110 - a thread of its own is what empties them
             await asyncio.sleep(POLL_S)
 
