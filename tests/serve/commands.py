@@ -68,7 +68,7 @@ def fail(args):
 
 
 def serve(
-    directory: Path, *arguments: str, address: str | None = None, timeout: float = 100
+    directory: Path, *arguments: str, address: str | None = None, timeout: float = 200
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(

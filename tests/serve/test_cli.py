@@ -15,6 +15,10 @@ from tests.eventually import eventually
 from tests.serve.commands import CODE, address_in, failed, in_foreground, serve, succeeded
 
 
+# many processes start one after the other, which takes its time on a busy machine
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "cli_sample.py").write_text(CODE)

@@ -17,6 +17,9 @@ from tests.eventually import eventually
 from tests.serve import commands
 from tests.serve.commands import CODE, Background, failed, succeeded
 
+# many processes start one after the other, which takes its time on a busy machine
+pytestmark = pytest.mark.timeout(300)
+
 CONFIG = """\
 http_options: {port: 0}
 applications:
@@ -61,6 +64,18 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 
+def kill_the_controller(background: Background) -> None:
+    def controller() -> int:
+        try:
+            return int(httpx.get(f"{background.address}/api/ray/version", timeout=30).json()["controller_pid"])
+        except httpx.HTTPError:
+            return 0
+
+    pid = controller()
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: controller() not in {0, pid}, timeout=60, what="another controller takes over")
+
+
 def session_of(done: str) -> Path:
     log = Path(done.partition("log in ")[2].partition("\n")[0].rstrip("."))
     assert log.name == "serve.log"
@@ -81,6 +96,7 @@ def test_the_life_of_a_config_file(background: Background) -> None:
     processes = family(background.pid)
 
     edit(background, "times: 1", "times: 2")
+    kill_the_controller(background)
     shown = succeeded(background.serve("deploy", "app.yaml", "--diff", "--wait"))
     assert "-    times: 1\n+    times: 2\n" in shown
     assert "  Hello: restarted (code)" in shown

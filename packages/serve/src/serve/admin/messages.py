@@ -24,6 +24,8 @@ class VersionAnswer(BaseModel):
     session_name: str
     #: process that ends when Serve does
     pid: int
+    #: process of the controller, which is started again when it dies
+    controller_pid: int
 
 
 class DeployAnswer(BaseModel):

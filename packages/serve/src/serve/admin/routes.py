@@ -54,10 +54,15 @@ def create_router(office: Administration, desk: Desk) -> APIRouter:
 
     @router.get("/api/ray/version", summary="Who answers here")
     async def get_version() -> VersionAnswer:
-        session = core.get_runtime_context().get_session_name()
         holder = kv.get(HOLDER_KEY)
-        pid = os.getpid() if holder is None else int(holder.value)
-        return VersionAnswer(version=API_VERSION, ray_version=__version__, ray_commit="", session_name=session, pid=pid)
+        return VersionAnswer(
+            version=API_VERSION,
+            ray_version=__version__,
+            ray_commit="",
+            session_name=core.get_runtime_context().get_session_name(),
+            pid=os.getpid() if holder is None else int(holder.value),
+            controller_pid=os.getpid(),
+        )
 
     @router.get("/api/serve/applications/", summary="How everything is")
     async def get_applications() -> ServeInstanceDetails:

@@ -25,7 +25,13 @@ class Started:
     log: str
 
 
-def launch(host: str, port: int, http_options: dict[str, Any], grpc_options: dict[str, Any] | None) -> Started:
+def launch(
+    host: str,
+    port: int,
+    http_options: dict[str, Any],
+    grpc_options: dict[str, Any] | None = None,
+    logging_config: dict[str, Any] | None = None,
+) -> Started:
     """Start Serve in the background and return when it takes orders.
 
     Args:
@@ -33,11 +39,18 @@ def launch(host: str, port: int, http_options: dict[str, Any], grpc_options: dic
         port: its port; 0 for a free one.
         http_options: see `serve.config.HTTPOptions`.
         grpc_options: see `serve.config.GRPCOptions`; None serves no gRPC.
+        logging_config: of proxies; see `serve.config.LoggingConfig`.
 
     Raises:
         StartError: it did not start.
     """
-    settings = {"host": host, "port": port, "http_options": http_options, "grpc_options": grpc_options}
+    settings = {
+        "host": host,
+        "port": port,
+        "http_options": http_options,
+        "grpc_options": grpc_options,
+        "logging_config": logging_config,
+    }
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "serve.cli.holder", json.dumps(settings)],
         stdin=subprocess.DEVNULL,

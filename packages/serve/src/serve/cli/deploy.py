@@ -38,7 +38,7 @@ def start(
         say(f"Serve runs already at {running.address}.")
         return
     grpc = {"port": grpc_port, "grpc_servicer_functions": grpc_servicer_functions} if grpc_servicer_functions else None
-    _launch(admin_host, admin_port, {"host": http_host, "port": http_port}, grpc)
+    _launch(admin_host, admin_port, {"http_options": {"host": http_host, "port": http_port}, "grpc_options": grpc})
 
 
 def _answers(remote: Remote) -> bool:
@@ -49,8 +49,9 @@ def _answers(remote: Remote) -> bool:
     return True
 
 
-def _launch(host: str, port: int, http_options: dict[str, Any], grpc_options: dict[str, Any] | None) -> None:
-    started = background.launch(host, port, http_options, grpc_options)
+def _launch(host: str, port: int, config: dict[str, Any]) -> None:
+    options = (config.get("http_options") or {}, config.get("grpc_options"), config.get("logging_config"))
+    started = background.launch(host, port, *options)
     say(f"Serve runs in the background (process {started.pid}): REST API at {started.address}, log in {started.log}.")
 
 
@@ -88,7 +89,7 @@ def deploy(
     if not _answers(remote):
         if not remote.is_local:
             raise Unreachable(f"Serve does not run at {remote.address}, and is started only on this machine")
-        _launch(remote.host, remote.port, body.get("http_options", {}), body.get("grpc_options"))
+        _launch(remote.host, remote.port, body)
     if diff:
         applications = remote.get("/api/serve/applications/")["applications"].values()
         print_diff(_difference([app["deployed_app_config"] for app in applications], body["applications"]))

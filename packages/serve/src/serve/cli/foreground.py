@@ -115,7 +115,7 @@ def _deploy_file(order: Order) -> dict[str, str | None]:
             app.app_dir = str(order.directory)
     options = config.http_options
     grpc = config.grpc_options if "grpc_options" in config.model_fields_set else None
-    client.start({**options.model_dump(include=options.model_fields_set), **order.http}, grpc)
+    client.start({**options.model_dump(include=options.model_fields_set), **order.http}, grpc, config.logging_config)
     return _apply(config)
 
 

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
 
 def _hold(settings: dict[str, Any], ended: threading.Event) -> int:
     try:
-        client.start(settings["http_options"], settings["grpc_options"])
+        client.start(settings["http_options"], settings["grpc_options"], settings["logging_config"], detached=True)
         address = client.running_controller().call("open_admin", settings["host"], settings["port"])
     except (OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"{error}\n")
