@@ -14,7 +14,6 @@ import yaml
 from tests.eventually import eventually
 from tests.serve.commands import CODE, address_in, failed, in_foreground, serve, succeeded
 
-
 # many processes start one after the other, which takes its time on a busy machine
 pytestmark = pytest.mark.timeout(300)
 
