@@ -249,6 +249,16 @@ def test_a_version_that_is_never_well_is_rolled_back(tmp_path: Path) -> None:
     assert httpx.get(url()).text == "1"
 
 
+def test_a_first_check_that_hangs_is_a_failed_start() -> None:
+    @serve.deployment(max_constructor_retry_count=1, health_check_timeout_s=0.2)
+    class Hanging:
+        async def check_health(self) -> None:
+            await asyncio.Event().wait()
+
+    with pytest.raises(RuntimeError, match=r"did not return within 0\.2 s"):
+        serve.run(Hanging.bind(), route_prefix=None)
+
+
 def test_max_constructor_retry_count(tmp_path: Path) -> None:
     attempts = tmp_path / "attempts"
 

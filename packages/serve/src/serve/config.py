@@ -147,6 +147,11 @@ class AutoscalingConfig(Checked):
     #: a function (or ``module:function``) that says how many replicas are wanted; None goes by the requests alone
     policy: AutoscalingPolicy | None = None
 
+    @field_validator("upscaling_factor", "downscaling_factor", mode="before")
+    @classmethod
+    def _whole_way(cls, factor: Any) -> Any:
+        return 1.0 if factor is None else factor  # Ray's default
+
     @field_validator("policy", mode="before")
     @classmethod
     def _whole_policy(cls, policy: Any) -> Any:

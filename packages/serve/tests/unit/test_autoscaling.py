@@ -141,6 +141,16 @@ def test_a_policy_of_the_users_takes_the_place_of_the_load_but_not_of_the_bounds
     assert scaler.decide(1.0) == 2
 
 
+def test_options_as_ray_takes_them() -> None:
+    assert AutoscalingConfig(upscaling_factor=None, downscaling_factor=None) == AutoscalingConfig()
+    config = AutoscalingConfig.model_validate({"policy": {"policy_function": "math:floor"}})
+    assert AutoscalingConfig.model_validate(config.model_dump(mode="json")) == config
+    by_value = AutoscalingConfig.model_validate({"policy": lambda context: 3})
+    assert AutoscalingConfig.model_validate(by_value.model_dump(mode="json")) == by_value
+    with pytest.raises(ValueError, match="expected a function, or 'module:function', not 'floor'"):
+        AutoscalingConfig.of("test", {"policy": "floor"})
+
+
 def test_changed_bounds_hold_at_once() -> None:
     scaler = Autoscaler(AutoscalingConfig(max_replicas=10), 8)
     scaler.change(AutoscalingConfig(max_replicas=3))

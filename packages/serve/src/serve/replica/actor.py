@@ -20,6 +20,7 @@ import msgspec
 import core
 from serve.config import HTTPOptions, LoggingConfig
 from serve.context import RequestContext, reset_request_context, set_request_context
+from serve.errors import RayServeException
 from serve.handle import local_router
 from serve.http.limits import RequestLimits
 from serve.http.listener import HeldListener
@@ -130,7 +131,7 @@ class Replica:
             from serve.model_control.keeper import keep  # noqa: PLC0415 - see above
 
             self._models = keep(self._spec.id, self._code.instance)
-        await self._code.check_health()  # a version that is never well is no better than one that cannot start
+        await self._begin_well()
         self._stalls = StallWatch(self._id)
         if self._serve_http:
             app = application(self._code)
@@ -168,6 +169,18 @@ class Replica:
         ageing = ageing_s(config)
         if ageing is not None:
             self._gate.order(ageing)
+
+    async def _begin_well(self) -> None:
+        """Ask for the user's health once: a version that is never well is no better than one that cannot start."""
+        seconds = float(self._spec.config["health_check_timeout_s"])
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                await self._code.check_health()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise RayServeException(f"the first check_health() did not return within {seconds:g} s") from None
 
     async def _accept_directly(self, app: Callable[..., Any], direct: Direct) -> None:
         observer = self._numbers.direct
