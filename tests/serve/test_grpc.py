@@ -7,6 +7,7 @@ import datetime
 import os
 import queue
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -356,6 +357,47 @@ def test_calls_are_counted(greeter: Any) -> None:
         return all(any(kind in line for line in found) for kind in kinds)
 
     eventually(counted, PATIENCE)
+
+
+@pytest.mark.usefixtures("_only_default")
+def test_a_new_version_fails_no_call(greeter: Any) -> None:
+    """One replica, under load."""
+
+    def version(text: str) -> serve.Application[Any]:
+        @serve.deployment(name="Versioned")
+        class Versioned:
+            async def Hello(self, request: Any) -> Any:
+                await asyncio.sleep(0)
+                return pb.HelloReply(text=text)
+
+        return Versioned.bind()
+
+    where = {"timeout": PATIENCE, "metadata": [("application", "versioned")]}
+    serve.run(version("one"), name="versioned", route_prefix=None)
+    answers: list[str] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            try:
+                answers.append(greeter.Hello(pb.HelloRequest(), **where).text)
+            except grpc.RpcError as error:
+                answers.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(lambda: len(answers) > 20, PATIENCE)
+        serve.run(version("two"), name="versioned", route_prefix=None)
+        eventually(lambda: greeter.Hello(pb.HelloRequest(), **where).text == "two", PATIENCE)
+        before = len(answers)
+        eventually(lambda: len(answers) > before + 20, PATIENCE)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert set(answers) == {"one", "two"}
 
 
 def test_reflection(greeter: Any) -> None:

@@ -40,7 +40,6 @@ def _served() -> Iterator[None]:
                 Everything.bind(), Broken.bind(), mirror=Echo.bind(), steps=Counter.bind()
             )
         )
-        serve.run(Echo.bind(), name="one", route_prefix="/one")
         serve.run(Store.options(num_replicas=2).bind(), name="store", route_prefix="/store")
         yield
     finally:
@@ -190,7 +189,7 @@ def test_json_without_binary_data() -> None:
             {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["größer"]},
         ],
     }
-    with httpx.Client(base_url=url("/one"), timeout=PATIENCE) as plain:
+    with httpx.Client(base_url=url(), timeout=PATIENCE) as plain:
         assert plain.post("/v2/models/mirror/infer", json=body).json() == {
             "model_name": "mirror",
             "model_version": "2",
@@ -307,6 +306,6 @@ def test_a_new_replica_loads_what_was_ordered() -> None:
 
 def test_a_deployment_without_a_loader() -> None:
     with pytest.raises(RayServeException, match=r"needs exactly one method with @serve.multiplexed"):
-        serve.load_model("a", app_name="one", timeout_s=PATIENCE)
+        serve.load_model("a", timeout_s=PATIENCE)
     with pytest.raises(ValueError, match="str that is not empty"):
-        serve.load_model("", app_name="one")
+        serve.load_model("")
