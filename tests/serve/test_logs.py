@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 
 import core
 import serve
@@ -27,6 +27,12 @@ class Shop:
     async def item(self, number: int, note: str = "") -> int:
         logging.getLogger("ray.serve").info("item %d %s", number, note)
         return number
+
+    @web.websocket("/echo")
+    async def echo(self, socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text(await socket.receive_text())
+        await socket.close()
 
     @web.get("/thread")
     def in_a_thread(self) -> str:

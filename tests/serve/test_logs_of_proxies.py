@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 import core
 import serve
@@ -42,6 +43,14 @@ def test_a_proxy_logs_who_answered_and_the_end_of_its_log_can_be_read(proxied: N
     assert " order-4 -- " in said
     assert not [line for line in read(tmp_path) if "GET" in line]  # the proxy has logged it
 
+    address = url("/one/echo").replace("http:", "ws:")
+    with connect(address, additional_headers={"x-request-id": "call-1"}) as socket:
+        socket.send("hello")
+        assert socket.recv() == "hello"
+    (call,) = (json.loads(line) for line in lines_with(tmp_path, "call-1", 1, "proxy_*.log"))
+    assert (call["method"], call["path"], call["status"]) == ("WEBSOCKET", "/one/echo", 101)
+    assert call["replica"] == entry["replica"]
+
     page = serve.status_page(port=0)
 
     def with_logs() -> list[str]:
@@ -49,5 +58,5 @@ def test_a_proxy_logs_who_answered_and_the_end_of_its_log_can_be_read(proxied: N
 
     names = eventually(with_logs, timeout=30)
     tail = httpx.get(f"{page}/api/serve/logs", params={"name": names[0], "lines": 1})
-    assert json.loads(tail.text)["request_id"] == "order-5"
+    assert json.loads(tail.text)["request_id"] == "call-1"
     assert httpx.get(f"{page}/api/serve/logs", params={"name": "../../etc/passwd"}).status_code == 404

@@ -67,7 +67,7 @@ class Log:
             Access(
                 time.time(),
                 scope.get("method", "WEBSOCKET"),
-                scope["raw_path"],
+                scope.get("raw_path") or scope["path"].encode(),
                 route,
                 status,
                 sent,

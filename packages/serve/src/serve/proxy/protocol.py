@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ from serve.proxy.exchange import Exchange
 from serve.proxy.relay import Relay
 from serve.proxy.request import RequestHead, origin_line, revision_line, root_path_line
 from serve.proxy.upstream import Tunnel
-from serve.specs import ReplicaInfo
+from serve.specs import ReplicaInfo, Route
 
 
 class RelayProtocol(GuardedProtocol):
@@ -103,24 +104,27 @@ class RelayProtocol(GuardedProtocol):
             self._refuse(Refused(503, str(error)))
             return
         try:
-            await self._connect(replica, b"".join(upgrade))
+            await self._connect(replica, b"".join(upgrade), head, route)
         except OSError as error:
             relay.router.lost(replica)
             relay.router.release(replica)
             self._refuse(Refused(503, f"the replica does not accept connections: {error.strerror}"))
 
-    async def _connect(self, replica: ReplicaInfo, upgrade: bytes) -> None:
+    async def _connect(self, replica: ReplicaInfo, upgrade: bytes, head: RequestHead, route: Route) -> None:
         """Join the client's connection and a new one to the replica."""
         client = self.transport
         released = False
+        began = time.perf_counter()
 
         def closed() -> None:
             nonlocal released
             if not released:
                 released = True
                 self._relay.router.release(replica)
+                self._tell(answers, head, route, replica, time.perf_counter() - began)
 
-        upstream, _ = await self.loop.create_unix_connection(lambda: Tunnel(client, closed), replica.socket)
+        answers = Tunnel(client, closed)
+        upstream, _ = await self.loop.create_unix_connection(lambda: answers, replica.socket)
         downstream = Tunnel(upstream, closed)
         downstream.connection_made(client)
         client.set_protocol(downstream)
@@ -130,3 +134,20 @@ class RelayProtocol(GuardedProtocol):
             closed()
         else:
             client.resume_reading()
+
+    def _tell(self, answers: Tunnel, head: RequestHead, route: Route, replica: ReplicaInfo, seconds: float) -> None:
+        observer = self._relay.observer
+        if observer is None:
+            return
+        scope = {"type": "websocket", "client": self.client, "raw_path": head.target.partition(b"?")[0]}
+        status = int(answers.first[9:12]) if answers.first[9:12].isdigit() else 502
+        observer.answered(
+            scope,
+            route.app,
+            route.prefix,
+            head.request_id,
+            status,
+            answers.passed,
+            seconds,
+            replica=replica.replica_id,
+        )

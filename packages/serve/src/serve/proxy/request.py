@@ -118,6 +118,11 @@ class RequestHead:
         for name, value in self.headers:
             if name not in OURS:
                 parts += (name, b": ", value, b"\r\n")
+            if name == b"x-request-id":
+                self.request_id = value.decode("latin-1")
+        if not self.request_id:
+            self.request_id = new_request_id()
+            parts += (b"x-request-id: ", self.request_id.encode("latin-1"), b"\r\n")
         parts.append(origin)
         return parts
 

@@ -287,6 +287,9 @@ class Tunnel(asyncio.Protocol):
         self._other = other
         self._on_close = on_close
         self._transport: asyncio.Transport | None = None
+        #: how what came here begins, and its bytes
+        self.first = b""
+        self.passed = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -294,6 +297,9 @@ class Tunnel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on."""
+        if not self.passed:
+            self.first = data[:12]
+        self.passed += len(data)
         if not self._other.is_closing():
             self._other.write(data)
 
