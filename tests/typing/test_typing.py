@@ -1,7 +1,8 @@
-"""What mypy and pyright find in the programs beside this file. Each looks at all of them in one go."""
+"""What mypy and pyright find in the programs beside this file. Each looks at all of its programs in one go."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -17,6 +18,8 @@ ROOT = HERE.parent.parent
 SOURCES = [str(ROOT / "packages" / package / "src") for package in ("core", "serve")]
 ACCEPTED = ["accepted.py", "serve_accepted.py"]
 REJECTED = ["rejected.py", "serve_rejected.py"]
+#: right and wrong lines for mypy with serve's plugin
+WITH_PLUGIN = ["serve_plugin.py"]
 REJECTED_BY_PYRIGHT = ["rejected_by_pyright.py", "serve_rejected_by_pyright.py"]
 
 #: errors by file and line
@@ -34,8 +37,17 @@ def _environment() -> dict[str, str]:
 
 
 def _mypy(directory: Path) -> Found:
-    files = [*ACCEPTED, *REJECTED]
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={directory}"]
+    return _run_mypy([*ACCEPTED, *REJECTED], directory, "")
+
+
+def _mypy_with_plugin(directory: Path) -> Found:
+    config = directory / "mypy.ini"
+    config.write_text("[mypy]\nplugins = serve.mypy_plugin\n", encoding="utf-8")
+    return _run_mypy(WITH_PLUGIN, directory, str(config))
+
+
+def _run_mypy(files: list[str], directory: Path, config: str) -> Found:
+    command = [sys.executable, "-m", "mypy", "--strict", f"--config-file={config}", f"--cache-dir={directory}"]
     command += ["--namespace-packages", "--explicit-package-bases", "--ignore-missing-imports"]
     command += [str(HERE / file) for file in files]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
@@ -68,26 +80,40 @@ def _pyright(directory: Path) -> Found:
     return found
 
 
-CHECKERS: dict[str, Callable[[Path], Found]] = {"mypy": _mypy, "pyright": _pyright}
+CHECKERS: dict[str, Callable[[Path], Found]] = {
+    "mypy": _mypy,
+    "mypy with serve's plugin": _mypy_with_plugin,
+    "pyright": _pyright,
+}
 
 
-@pytest.fixture(scope="module", params=CHECKERS)
-def checked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Found]:
-    """A checker, and what it found."""
-    return request.param, CHECKERS[request.param](tmp_path_factory.mktemp(request.param))
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Found]:
+    """What a checker finds; asked for twice, it is still run once."""
+
+    @functools.cache
+    def check(checker: str) -> Found:
+        return CHECKERS[checker](tmp_path_factory.mktemp("checker"))
+
+    return check
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("file", ACCEPTED)
-def test_right_programs_are_accepted(checked: tuple[str, Found], file: str) -> None:
-    assert checked[1][file] == {}
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_right_programs_are_accepted(checked: Callable[[str], Found], checker: str, file: str) -> None:
+    assert checked(checker)[file] == {}
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("file", [*REJECTED, *REJECTED_BY_PYRIGHT])
-def test_wrong_lines_are_found_and_no_others(checked: tuple[str, Found], file: str) -> None:
-    checker, found = checked
-    if checker == "mypy" and file in REJECTED_BY_PYRIGHT:
-        assert file not in found  # see there
-        return
-    assert set(found[file]) == _marked(file), found[file]
+@pytest.mark.parametrize(
+    ("checker", "file"),
+    [
+        *(("mypy", file) for file in REJECTED),
+        *(("mypy with serve's plugin", file) for file in WITH_PLUGIN),
+        *(("pyright", file) for file in (*REJECTED, *REJECTED_BY_PYRIGHT)),
+    ],
+)
+def test_wrong_lines_are_found_and_no_others(checked: Callable[[str], Found], checker: str, file: str) -> None:
+    found = checked(checker)[file]
+    assert set(found) == _marked(file), found
