@@ -360,3 +360,37 @@ def test_the_processes_are_few() -> None:
     assert core.is_initialized()
     handle = serve.run(app.bind())
     assert handle.remote().result() != os.getpid()
+
+
+def test_several_applications_at_a_time() -> None:
+    @serve.deployment
+    class Named:
+        def __init__(self, name: str) -> None:
+            if name == "broken":
+                raise OSError("disk on fire")
+            self.name = name
+
+        async def __call__(self) -> str:
+            return self.name
+
+    targets = [serve.RunTarget(Named.bind(name), name, f"/{name}") for name in ("one", "two")]
+    assert [handle.remote().result() for handle in serve.run_many(targets)] == ["one", "two"]
+    assert httpx.get(url("/two")).text == "two"
+    with pytest.raises(ValueError, match="there are several named 'one'"):
+        serve.run_many([*targets, serve.RunTarget(Named.bind("one"), "one", "/three")])
+    broken = serve.RunTarget(Named.bind("broken"), "broken", "/broken")
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        serve.run_many([serve.RunTarget(Named.bind("three"), "three", "/three"), broken])
+    assert httpx.get(url("/three")).text == "three"
+
+
+def test_who_asks_for_what_is_not_there_is_told_what_is() -> None:
+    @serve.deployment
+    def hello() -> str:
+        return "hello"
+
+    serve.run(hello.bind(), route_prefix=None)
+    with pytest.raises(serve.RayServeException, match="no application 'nobody'; there are: 'default'"):
+        serve.get_app_handle("nobody")
+    with pytest.raises(serve.RayServeException, match="no deployment default#nobody; there are: default#hello"):
+        serve.get_deployment_handle("nobody").remote().result()

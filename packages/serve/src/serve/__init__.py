@@ -25,13 +25,23 @@ from serve.version import __version__
 
 if TYPE_CHECKING:
     from serve import config, context, errors, gateway, grpc_util, handle, metrics, oip, schema, tasks, testing
-    from serve.api.client import shutdown, start
+    from serve.api.client import shutdown, shutdown_async, start
     from serve.api.deployment import Application, Deployment, deployment
     from serve.api.ingress import ingress
     from serve.api.models import list_models, load_model, unload_model
     from serve.api.page import status_page
     from serve.api.rollouts import promote, rollback, set_traffic
-    from serve.api.run import delete, get_app_handle, get_deployment_handle, get_grpc_port, get_http_port, run, status
+    from serve.api.run import (
+        RunTarget,
+        delete,
+        get_app_handle,
+        get_deployment_handle,
+        get_grpc_port,
+        get_http_port,
+        run,
+        run_many,
+        status,
+    )
     from serve.api.task_workers import task_workers
     from serve.batching.decorator import batch
     from serve.config import HTTPOptions
@@ -52,6 +62,7 @@ __all__ = [
     "HTTPOptions",
     "RayServeException",
     "ReplicaContext",
+    "RunTarget",
     "__version__",
     "batch",
     "config",
@@ -78,9 +89,11 @@ __all__ = [
     "promote",
     "rollback",
     "run",
+    "run_many",
     "schema",
     "set_traffic",
     "shutdown",
+    "shutdown_async",
     "start",
     "status",
     "status_page",
@@ -106,6 +119,7 @@ _HOMES = {
     "HTTPOptions": "config",
     "RayServeException": "errors",
     "ReplicaContext": "context",
+    "RunTarget": "api.run",
     "batch": "batching.decorator",
     "delete": "api.run",
     "deployment": "api.deployment",
@@ -123,8 +137,10 @@ _HOMES = {
     "promote": "api.rollouts",
     "rollback": "api.rollouts",
     "run": "api.run",
+    "run_many": "api.run",
     "set_traffic": "api.rollouts",
     "shutdown": "api.client",
+    "shutdown_async": "api.client",
     "start": "api.client",
     "status": "api.run",
     "status_page": "api.page",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from serve.api import client, rollouts
@@ -72,6 +74,51 @@ def run(
     return DeploymentHandle(spec.ingress, name)
 
 
+@dataclass(frozen=True)
+class RunTarget:
+    """One of the applications of `run_many`."""
+
+    #: the ingress, bound
+    target: Application[Any]
+    #: of the application
+    name: str = DEFAULT_APP
+    #: where it is served; None for handles alone
+    route_prefix: str | None = "/"
+
+
+def run_many(targets: Sequence[RunTarget], blocking: bool = False) -> list[DeploymentHandle[Any]]:
+    """Deploy several applications at a time, wait until all run, and return handles to their ingresses.
+
+    All are taken over, or none, if one cannot be: two with one name or one route, say. One that cannot start leaves the
+    others alone.
+
+    Args:
+        targets: the applications.
+        blocking: do not return until interrupted (Ctrl-C) or terminated, then shut Serve down.
+
+    Raises:
+        TypeError: a target is no application.
+        ValueError: two have one name or one route, or a route belongs to another application.
+        OSError: the port is taken.
+        RuntimeError: one or several cannot start; the text has the user's tracebacks.
+    """
+    specs = [build(each.target, each.name, each.route_prefix) for each in targets]
+    controller = client.controller()
+    revisions = controller.call("deploy", specs)
+    failures: list[str] = []
+    for name, revision in revisions.items():
+        try:
+            controller.call("wait_for", name, revision)
+        except RuntimeError as error:
+            failures.append(str(error))
+    if failures:
+        raise RuntimeError("\n".join(failures))
+    if blocking:
+        wait_for_the_end()
+        client.shutdown()
+    return [DeploymentHandle(spec.ingress, spec.name) for spec in specs]
+
+
 def delete(name: str) -> None:
     """Delete an application and wait until it is gone. Requests it has are finished."""
     if name in in_process.applications:
@@ -119,7 +166,8 @@ def get_app_handle(name: str) -> DeploymentHandle[Any]:
         return in_process.applications[name].handle
     ingress = client.running_controller().call("ingress_of", name)
     if ingress is None:
-        raise RayServeException(f"there is no application {name!r}")
+        known = ", ".join(map(repr, sorted(status().applications))) or "none"
+        raise RayServeException(f"there is no application {name!r}; there are: {known}")
     return DeploymentHandle(ingress.name, name)
 
 
