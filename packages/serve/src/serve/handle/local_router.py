@@ -30,7 +30,8 @@ def _starved(deployment: DeploymentID) -> None:
 
     def tell() -> None:
         with contextlib.suppress(RayError):  # the session is over
-            kv.put(f"{WAKE_PREFIX}{deployment}", b"")
+            if core.is_initialized():  # else this would start another one
+                kv.put(f"{WAKE_PREFIX}{deployment}", b"")
 
     threading.Thread(target=tell, name="serve-wake", daemon=True).start()
 
