@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve.config import AutoscalingConfig
@@ -159,6 +159,11 @@ def test_changed_bounds_hold_at_once() -> None:
     assert scaler.wanted == 5
 
 
+#: the same examples everywhere, however slow the machine is
+drawn = settings(
+    max_examples=60, derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
 options = st.builds(
     lambda low, more, target, up, down, back, faster, slower, how: AutoscalingConfig(
         min_replicas=low,
@@ -183,7 +188,7 @@ options = st.builds(
 )
 
 
-@settings(deadline=None)
+@drawn
 @given(options, st.lists(st.floats(0, 200), min_size=1, max_size=80))
 def test_the_bounds_hold_for_every_load(config: AutoscalingConfig, loads: list[float]) -> None:
     history = simulate(config, lambda now: loads[int(now)], len(loads) - 1)
@@ -193,7 +198,7 @@ def test_the_bounds_hold_for_every_load(config: AutoscalingConfig, loads: list[f
             assert max(loads[: index + 1]) / config.target_ongoing_requests > history[index - 1] - 1e-3
 
 
-@settings(deadline=None)
+@drawn
 @given(options, st.floats(0.1, 200), st.integers(1, 24))
 def test_a_steady_load_is_met_and_stays_met(config: AutoscalingConfig, load: float, start: int) -> None:
     start = min(max(start, config.min_replicas), config.max_replicas)

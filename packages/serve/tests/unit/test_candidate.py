@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -302,6 +302,7 @@ def test_shares_that_make_no_sense(weights: dict[int, float], options: dict[str,
 ID = DeploymentID("a")
 
 
+@settings(derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(0, 1), st.integers(0, 999))
 def test_weights_are_kept_over_evenly_spread_draws(weight: float, offset: int) -> None:
     route = Route("/", "default", (Split(1, ID, "v1", 1 - weight), Split(2, ID, "v2", weight)))
@@ -419,4 +420,11 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestAnyOrder.settings = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
