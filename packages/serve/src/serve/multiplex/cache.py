@@ -254,5 +254,5 @@ def _drop(entry: _Entry) -> None:
         entry.model = None
         return
     entry.model = None
-    if model() is not None:  # refers to itself, most likely: its memory is wanted for the next one
+    if model() is not None and not entry.users:  # refers to itself, most likely: its memory is wanted for the next one
         gc.collect()
