@@ -309,3 +309,24 @@ def test_a_deployment_without_a_loader() -> None:
         serve.load_model("a", timeout_s=PATIENCE)
     with pytest.raises(ValueError, match="str that is not empty"):
         serve.load_model("")
+
+
+def test_a_repository_in_the_tests_own_process() -> None:
+    body = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [4]}]}
+    with serve.testing.local(Store.bind()) as store:
+        client = store.client()
+        assert client.post("/v2/models/2/infer", json=body).status_code == 404
+        assert client.post("/v2/repository/models/2/load").status_code == 200
+        assert client.post("/v2/models/2/infer", json=body).json()["outputs"][0]["data"] == [8.0]
+        wrong = client.post("/v2/repository/models/wrong/load")
+        assert (wrong.status_code, wrong.json()["error"].splitlines()) == (
+            400,
+            ["model 'wrong' cannot be loaded: ValueError: could not convert string to float: 'wrong'"],
+        )
+        index = {each["name"]: each["state"] for each in client.post("/v2/repository/index").json()}
+        assert index == {"2": "READY", "3": "UNAVAILABLE", "wrong": "UNAVAILABLE"}
+        assert client.get("/v2/health/ready").status_code == 503
+        assert client.post("/v2/repository/models/wrong/unload").status_code == 200
+        assert client.get("/v2/health/ready").json() == {"ready": True}
+        assert client.post("/v2/repository/models/2/unload").status_code == 200
+        assert client.post("/v2/repository/models/2/unload").status_code == 400

@@ -136,7 +136,7 @@ class ModelKeeper:
                 try:
                     await self._cache.load(model_id)
                 except Exception as error:  # noqa: BLE001 - the user's loader
-                    reason = _report(error)
+                    reason = report(error)
         self._done[model_id] = (order, reason)
         async with self._moved:
             self._moved.notify_all()
@@ -148,7 +148,7 @@ class ModelKeeper:
                 await self._cache.unload(model_id)
 
 
-def _report(error: Exception) -> str:
+def report(error: Exception) -> str:
     """Return an error with the traceback of the user's code: ours is above it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and "/serve/" in trace.tb_frame.f_code.co_filename:

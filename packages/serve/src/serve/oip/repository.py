@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
 
 from serve.context import get_replica_context
 from serve.errors import RayServeException
 from serve.model_control import orders
-from serve.model_control.keeper import ModelKeeper, keeper
+from serve.model_control.keeper import ModelKeeper, Standing, keeper
+from serve.model_control.local import LocalModels
 from serve.multiplex.decorator import CACHES_ATTRIBUTE
 from serve.oip.errors import InferenceError
 from serve.oip.model import Model
@@ -54,12 +55,12 @@ class Repository(Served):
 
     async def ready_models(self) -> bool:
         """Tell whether all models that were ordered are ready."""
-        standings, wants = _keeper().standings(), _keeper().wants
-        return all(standing.state == "READY" for name, standing in standings.items() if wants(name))
+        models = self._models()
+        return all(found.state == "READY" for name, found in models.standings().items() if models.wants(name))
 
     async def is_ready(self, name: str, version: str = "") -> bool:
         """Tell whether a model is ready here."""
-        standing = _keeper().standings().get(name)
+        standing = self._models().standings().get(name)
         if standing is None:
             self._refuse(name)
             return True  # the next request loads it
@@ -90,8 +91,14 @@ class Repository(Served):
 
     async def index(self) -> list[IndexEntry]:
         """Return all models that are loaded or could be."""
-        known = {status.model_id: status for status in await asyncio.to_thread(orders.statuses, _deployment())}
-        entries = [IndexEntry(name, "1", status.state, _brief(status.reason)) for name, status in known.items()]
+        models = self._models()
+        known: dict[str, Standing] | dict[str, orders.ModelStatus]
+        if isinstance(models, LocalModels):
+            known = models.standings()
+        else:
+            statuses = await asyncio.to_thread(orders.statuses, get_replica_context().deployment_id)
+            known = {status.model_id: status for status in statuses}
+        entries = [IndexEntry(name, "1", found.state, _brief(found.reason)) for name, found in known.items()]
         available = await asyncio.to_thread(lambda: list(self.available()))
         entries += [IndexEntry(name, "1", "UNAVAILABLE", "not loaded") for name in available if name not in known]
         return sorted(entries, key=lambda entry: entry.name)
@@ -100,17 +107,30 @@ class Repository(Served):
         """Load a model in all replicas."""
         if parameters:
             raise InferenceError(f"model {name!r} is loaded without parameters; {sorted(parameters)} were sent", 400)
-        await _order(orders.load, name)
+        models = self._models()
+        await _carried_out(models.load(name) if isinstance(models, LocalModels) else _ordered(orders.load, name))
 
     async def unload(self, name: str, parameters: dict[str, Any]) -> None:
         """Unload a model in all replicas."""
-        await _order(orders.unload, name)
+        models = self._models()
+        await _carried_out(models.unload(name) if isinstance(models, LocalModels) else _ordered(orders.unload, name))
 
     # -- models -------------------------------------------------------------------------------------------------------
 
     def _refuse(self, name: str) -> None:
-        if not self.on_demand and not _keeper().wants(name):
+        if not self.on_demand and not self._models().wants(name):
             raise InferenceError(f"model {name!r} is not loaded; load it first: v2/repository/models/{name}/load", 404)
+
+    def _models(self) -> ModelKeeper | LocalModels:
+        """Return who knows the models of this replica."""
+        found = keeper()
+        if found is not None:
+            return found
+        local: LocalModels | None = self.__dict__.get("_local_models")
+        if local is None:
+            caches = getattr(getattr(type(self), _loaders(type(self))[0]), CACHES_ATTRIBUTE)
+            local = self.__dict__["_local_models"] = LocalModels(caches.of(self))
+        return local
 
     async def _model(self, name: str) -> Model:
         self._refuse(name)
@@ -127,21 +147,15 @@ def _loaders(kind: type) -> list[str]:
     return [name for name in dir(kind) if hasattr(inspect.getattr_static(kind, name), CACHES_ATTRIBUTE)]
 
 
-def _keeper() -> ModelKeeper:
-    found = keeper()
-    if found is None:
-        raise InferenceError("a Repository serves in a replica: deploy it", 500)
-    return found
+async def _ordered(order: Callable[..., None], name: str) -> None:
+    """Give an order from here, in a thread: it waits for all replicas."""
+    await asyncio.to_thread(order, get_replica_context().deployment_id, name)
 
 
-def _deployment() -> Any:
-    return get_replica_context().deployment_id
-
-
-async def _order(order: Any, name: str) -> None:
-    """Give an order from here, in a thread: it waits for all replicas, this one included."""
+async def _carried_out(order: Coroutine[Any, Any, None]) -> None:
+    """Wait for an order; what went wrong is the client's to know."""
     try:
-        await asyncio.to_thread(order, _deployment(), name)
+        await order
     except InferenceError:
         raise
     except RayServeException as error:
