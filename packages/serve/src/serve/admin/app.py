@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from serve.admin.desk import Desk
 from serve.admin.guard import App, Guard
+from serve.admin.messages import ErrorAnswer
 from serve.admin.page.routes import create_page_router
 from serve.admin.routes import create_router
 from serve.admin.server import Administration
@@ -37,7 +38,7 @@ def create_app(office: Administration, desk: Desk, host: str) -> App:
         redoc_url=None,
     )
     app.include_router(create_router(office, desk))
-    app.include_router(create_page_router(desk))
+    app.include_router(create_page_router(desk), responses={status: {"model": ErrorAnswer} for status in (400, 403)})
     app.add_exception_handler(ConfigError, _wrong_config)
     app.add_exception_handler(RequestValidationError, _wrong_request)
     app.add_exception_handler(ValueError, _refused)
