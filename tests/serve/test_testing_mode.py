@@ -333,44 +333,55 @@ def test_cancelling(mode: Mode) -> None:
     @serve.deployment
     class Sleeper:
         def __init__(self) -> None:
-            self.cancelled = 0
+            self.counts = {"begun": 0, "cancelled": 0}
 
         async def __call__(self) -> None:
+            self.counts["begun"] += 1
             try:
                 await asyncio.sleep(600)
             except asyncio.CancelledError:
-                self.cancelled += 1
+                self.counts["cancelled"] += 1
                 raise
 
         async def forever(self) -> AsyncIterator[int]:
             yield 0
             await self()
 
-        def count(self) -> int:
-            return self.cancelled
+        def count(self, what: str) -> int:
+            return self.counts[what]
 
     handle = mode.run(Sleeper.bind())
+
+    def wait_for(what: str, number: int) -> None:
+        eventually(lambda: handle.count.remote(what).result() == number, 60, f"{number} calls {what}")
+
     response = handle.remote()
     with pytest.raises(TimeoutError):
         response.result(timeout_s=0.2)
+    wait_for("begun", 1)
     response.cancel()
     assert response.cancelled()
     with pytest.raises(serve.errors.RequestCancelledError):
         response.result()
-    eventually(lambda: handle.count.remote().result() == 1, 30, "the call ended")
+    wait_for("cancelled", 1)
     stream = handle.options(stream=True).forever.remote()
     assert next(stream) == 0
+    wait_for("begun", 2)
     stream.cancel()
     with pytest.raises(serve.errors.RequestCancelledError):
         next(stream)
-    eventually(lambda: handle.count.remote().result() == 2, 30, "the stream ended")
+    wait_for("cancelled", 2)
 
     async def give_up() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(handle.remote(), 0.2)
+        asked = asyncio.ensure_future(handle.remote())
+        while await handle.count.remote("begun") < 3:
+            pass
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
 
     asyncio.run(give_up())
-    eventually(lambda: handle.count.remote().result() == 3, 30, "the awaited call ended")
+    wait_for("cancelled", 3)
 
 
 def test_a_full_line_refuses(mode: Mode) -> None:
