@@ -231,6 +231,17 @@ def test_methods_that_are_missing(greeter: Any) -> None:
         assert refused(lambda: unknown(b"", timeout=PATIENCE)).code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+def test_garbage_instead_of_a_message(greeter: Any) -> None:
+    with channel() as connected:
+        hello, count = connected.unary_unary("/greet.Greeter/Hello"), connected.unary_stream("/greet.Greeter/Count")
+        for error in (
+            refused(lambda: hello(b"\xff\xff", timeout=PATIENCE)),
+            refused(lambda: list(count(b"\xff\xff", timeout=PATIENCE))),
+        ):
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "is no greet.HelloRequest" in error.details()
+
+
 def test_a_deadline_cancels_the_method(greeter: Any) -> None:
     request = pb.HelloRequest(name="deadline")
     for seconds in (0.2, 2, 20):  # on a slow machine it may be over before the method has begun

@@ -418,6 +418,8 @@ class GRPCOptions(Checked):
     grpc_servicer_functions: list[str] = Field(default_factory=list)
     #: seconds a call may take; None for as long as its client waits
     request_timeout_s: Seconds | None = None
+    #: bytes of a message that clients send; None for any number (gRPC has none above 2 GiB)
+    max_message_bytes: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     #: tell tools such as grpcurl which services there are
     enable_reflection: bool = True
     #: TLS: files of the key and of its certificate

@@ -70,7 +70,7 @@ def _arguments(code: Code, name: str, call: Incoming) -> tuple[tuple[Any, ...], 
     try:
         method = code.method(name)
     except AttributeError as error:
-        raise _Unimplemented(str(error)) from None
+        raise _ClientError("UNIMPLEMENTED", str(error)) from None
     given = _input_stream(call.upload, call) if call.upload is not None else _decoded(call.message, call)
     if not _takes_context(getattr(method, "__func__", method)):
         return (given,), {}
@@ -82,14 +82,24 @@ def _takes_context(function: Callable[..., Any]) -> bool:
     return "grpc_context" in inspect.signature(function).parameters
 
 
-class _Unimplemented(RayServeException):
-    """The deployment has no method for the call."""
+class _ClientError(RayServeException):
+    """The call cannot be made of this deployment, or not so: the user's code has no part in it.
+
+    Args:
+        code: name of the status.
+        details: for the client.
+    """
+
+    def __init__(self, code: str, details: str) -> None:
+        super().__init__(code, details)
+        self._code = code
+        self._details = details
 
     def code(self) -> Any:
-        return need("grpc").StatusCode.UNIMPLEMENTED
+        return need("grpc").StatusCode[self._code]
 
     def details(self) -> str:
-        return str(self.args[0])
+        return self._details
 
 
 class _Client:
@@ -116,7 +126,12 @@ class _Client:
 
 
 def _decoded(message: Any, call: Incoming) -> Any:
-    return find(call.type_name, call.module).FromString(message) if call.type_name else message
+    if not call.type_name:
+        return message
+    try:
+        return find(call.type_name, call.module).FromString(message)
+    except need("google.protobuf.message").DecodeError:
+        raise _ClientError("INVALID_ARGUMENT", f"what was sent to {call.path} is no {call.type_name}") from None
 
 
 def _encoded(result: Any, call: Incoming) -> bytes:

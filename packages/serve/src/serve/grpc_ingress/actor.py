@@ -23,7 +23,7 @@ from serve.handle import local_router
 from serve.metrics.process import report
 from serve.specs import Targets
 
-#: bytes of a message; gRPC's own limit of 4 MiB is too small for tensors
+#: bytes of a message where nothing else is said; gRPC's own limit of 4 MiB is too small for tensors
 MAX_MESSAGE_BYTES = 2**31 - 1
 
 
@@ -62,7 +62,7 @@ class GRPCProxy:
         self._server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_receive_message_length", self._options.max_message_bytes or MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ]
         )
