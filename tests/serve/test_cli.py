@@ -97,6 +97,14 @@ def test_what_is_wrong_is_one_clear_line(directory: Path, arguments: list[str], 
     assert complaint.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["run", "build"])
+def test_an_error_in_the_code_is_shown_where_it_stands(directory: Path, command: str) -> None:
+    complaint = failed(serve(directory, command, "cli_sample:fail"))
+    assert complaint.startswith(f"serve {command}: cli_sample:fail cannot be imported: its code raised an error.")
+    assert complaint.endswith("KeyError: 'no such model'\n")
+    assert complaint.count("File ") == 1
+
+
 def test_a_config_is_built_from_code_and_fits_its_schema(directory: Path) -> None:
     (directory / "more_sample.py").write_text(
         "import serve\n\n"

@@ -5,8 +5,6 @@ This imports the user's code, so it runs in a process of its own that ends with 
 
 from __future__ import annotations
 
-import re
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,9 @@ import msgspec
 
 from serve.api import snapshot
 from serve.api.build import Settings, build
-from serve.api.importing import load
+from serve.api.importing import explained, load
 from serve.schema.deploy import ServeApplicationSchema
 from serve.specs import ApplicationSpec
-
-#: frames of a traceback that are none of the user's business
-_NOT_THE_USERS = re.compile(r"^<frozen importlib|/importlib/__init__\.py$|/serve/api/\w+\.py$|/core/worker/\w+\.py$")
 
 
 class Assembled(msgspec.Struct, frozen=True):
@@ -44,7 +39,7 @@ def assemble(encoded: bytes, store: str) -> bytes:
     try:
         done = Assembled(_spec(app, Path(store)))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything; this process is for it
-        done = Assembled(None, _explained(app, error))
+        done = Assembled(None, explained(app.import_path, error))
     return msgspec.msgpack.encode(done)
 
 
@@ -83,13 +78,3 @@ def _environment(app: ServeApplicationSchema, store: Path) -> dict[str, Any]:
     if modules:
         environment["py_modules"] = [str(module) for module in modules]
     return environment
-
-
-def _explained(app: ServeApplicationSchema, error: BaseException) -> str:
-    """Return the user's traceback where his code raised; where we did, the message says it all."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _NOT_THE_USERS.search(frame.filename)]
-    last = "".join(traceback.format_exception_only(error)).rstrip()
-    if not frames:
-        return f"{error}" if app.import_path in str(error) else f"{app.import_path}: {error}"
-    lines = ["Traceback (most recent call last):", "".join(traceback.format_list(frames)) + last]
-    return "\n".join([f"{app.import_path} cannot be imported: its code raised an error.", *lines])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+import traceback
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +13,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from serve.api.deployment import Application, Deployment
+
+#: frames of a traceback that are none of the user's business
+_NOT_THE_USERS = re.compile(r"^<frozen importlib|/importlib/__init__\.py$|/serve/api/\w+\.py$|/core/worker/\w+\.py$")
+
+
+class LoadError(ImportError):
+    """An application cannot be had from its import path."""
 
 
 def load(import_path: str, args: dict[str, Any] | None = None) -> Application:
@@ -40,6 +49,18 @@ def load(import_path: str, args: dict[str, Any] | None = None) -> Application:
         names = ", ".join(args)
         raise TypeError(f"{import_path} is no function, so it takes no arguments; given were {names}")
     return _checked(found, import_path)
+
+
+def load_or_explain(import_path: str, args: dict[str, Any] | None = None) -> Application:
+    """Return the application at an import path, as `load` does.
+
+    Raises:
+        LoadError: it cannot be had; the text is for people, with the user's traceback if his code raised.
+    """
+    try:
+        return load(import_path, args)
+    except (Exception, SystemExit) as error:
+        raise LoadError(explained(import_path, error)) from error
 
 
 def _split(import_path: str) -> tuple[str, str]:
@@ -94,3 +115,13 @@ def _checked(found: Any, import_path: str) -> Application:
     if not isinstance(found, Application):
         raise TypeError(f"{import_path} gives {found!r}, which is no application; make one with MyDeployment.bind(...)")
     return found
+
+
+def explained(import_path: str, error: BaseException) -> str:
+    """Return the user's traceback where his code raised; where we did, the message says it all."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _NOT_THE_USERS.search(frame.filename)]
+    last = "".join(traceback.format_exception_only(error)).rstrip()
+    if not frames:
+        return f"{error}" if import_path in str(error) else f"{import_path}: {error}"
+    lines = ["Traceback (most recent call last):", "".join(traceback.format_list(frames)) + last]
+    return "\n".join([f"{import_path} cannot be imported: its code raised an error.", *lines])

@@ -14,7 +14,7 @@ from typing import Any
 
 from serve.api import client
 from serve.api import run as api
-from serve.api.importing import load
+from serve.api.importing import load_or_explain
 from serve.cli.ending import watch_for_the_end
 from serve.cli.output import complain, say
 
@@ -81,7 +81,7 @@ def _ended_by_sigterm(ended: threading.Event) -> Iterator[None]:
 
 def _deploy_imported(order: Order) -> dict[str, str | None]:
     """Import in this process: the fastest way."""
-    application = load(order.target, order.args)
+    application = load_or_explain(order.target, order.args)
     client.start(order.http)
     api.run(application, name=order.name, route_prefix=order.route_prefix)
     return {order.name: order.route_prefix}

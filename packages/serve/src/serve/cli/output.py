@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -56,7 +57,7 @@ def print_yaml(value: Any) -> None:
 
 def print_diff(lines: Iterable[str]) -> None:
     """Print the lines of a unified diff."""
-    colour = sys.stdout.isatty()
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     styles = {"+": "32", "-": "31", "@": "36"}
     for line in lines:
         style = styles.get(line[:1]) if colour else None

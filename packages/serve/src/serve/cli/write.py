@@ -50,9 +50,9 @@ def build(
 
 def _application(import_path: str, name: str, prefix: str) -> dict[str, Any]:
     from serve.api.build import build as build_records  # noqa: PLC0415 - the user's code, and what handles it
-    from serve.api.importing import load  # noqa: PLC0415 - likewise
+    from serve.api.importing import load_or_explain  # noqa: PLC0415 - likewise
 
-    spec = build_records(load(import_path), name, prefix)
+    spec = build_records(load_or_explain(import_path), name, prefix)
     return {
         "name": name,
         "route_prefix": prefix,
