@@ -26,7 +26,7 @@ PATIENCE = 60
 
 @pytest.fixture(scope="module")
 def detached() -> Iterator[None]:
-    core.init(num_cpus=2, _preloaded_modules=(*session.PRELOADED, "serve.controller.detached"))  # quick to start again
+    core.init(num_cpus=2, _preloaded_modules=(*session.PRELOADED, session.CONTROLLER))  # quick to start again
     serve.start(http_options={"port": 0}, detached=True)
     try:
         yield

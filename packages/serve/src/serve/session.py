@@ -20,7 +20,15 @@ PRELOADED = (
 )
 
 
-def ensure() -> None:
-    """Start a session unless there is one."""
+#: what a controller imports that is an actor, and that is to be back soon when it dies
+CONTROLLER = "serve.controller.detached"
+
+
+def ensure(*, detached: bool = False) -> None:
+    """Start a session unless there is one.
+
+    Args:
+        detached: the controller will be an actor.
+    """
     if not core.is_initialized():
-        core.init(_prestarted_workers=0, _preloaded_modules=PRELOADED)
+        core.init(_prestarted_workers=0, _preloaded_modules=(*PRELOADED, *([CONTROLLER] if detached else [])))

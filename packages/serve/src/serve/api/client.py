@@ -118,7 +118,7 @@ def _running() -> Link | None:
 
 def _start(options: HTTPOptions, grpc_options: GRPCOptions | None = None, *, detached: bool = False) -> Link:
     global _controller, _session
-    session.ensure()
+    session.ensure(detached=detached)
     context = core.get_runtime_context()
     if detached or context.get_task_id() is not None or context.get_actor_id() is not None:
         return start_detached(options, grpc_options)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import core
+from serve import session
 from serve.api import client
 from serve.cli.background import READY
 from serve.cli.ending import watch_for_the_end
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, lambda *_: ended.set())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.chdir("/")
-    core.init()
+    session.ensure(detached=True)
     try:
         return _hold(json.loads(arguments[0]), ended)
     finally:
