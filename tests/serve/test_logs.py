@@ -14,6 +14,7 @@ from fastapi import FastAPI, WebSocket
 
 import core
 import serve
+from serve.controller import collector
 from tests.eventually import eventually
 from tests.serve.conftest import url
 
@@ -157,7 +158,16 @@ def test_levels_and_the_access_log_can_be_set_and_changed_without_a_restart(
     assert lines.count(" -- called") == 1
 
 
-def test_logs_are_in_the_sessions_directory_by_default(apps: None) -> None:
+def test_logs_are_in_the_sessions_directory_by_default_those_of_the_last_replicas(
+    apps: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "ENDED", 0)
     serve.run(Shop.bind(), name="default")
     httpx.get(url("/items/1"))
-    lines_with(Path(core.get_runtime_context().get_temp_dir(), "logs"), "GET /items/1", pattern="replica_default_*.log")
+    directory = Path(core.get_runtime_context().get_temp_dir(), "logs")
+    lines_with(directory, "GET /items/1", pattern="replica_default_*.log")
+    (before,) = directory.glob("replica_default_*.log")
+    serve.run(Shop.options(ray_actor_options={"runtime_env": {"env_vars": {"NEW": "1"}}}).bind(), name="default")
+    eventually(lambda: not before.exists(), timeout=30, what="the log of the ended replica is deleted")
+    httpx.get(url("/items/2"))
+    lines_with(directory, "GET /items/2", pattern="replica_default_*.log")

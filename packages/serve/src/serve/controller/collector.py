@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import glob
 import logging
 import time
 from collections import deque
@@ -21,6 +22,7 @@ import msgspec
 from core.exceptions import RayError
 from core.util import kv
 from serve.handle import local_router
+from serve.logs.setup import logs_directory
 from serve.metrics.history import Counted, History, Point
 from serve.metrics.process import report as own_report
 from serve.metrics.report import AUTOSCALING_STATS, Failure, Family, Labels, Report
@@ -219,7 +221,14 @@ class Collector:
         ended = self._ended.setdefault(str(source.deployment), deque())
         ended.append(source.name)
         if len(ended) > ENDED:
-            self.logs.pop(ended.popleft(), None)
+            self._drop_log(ended.popleft())
+
+    def _drop_log(self, name: str) -> None:
+        """Delete the log of a replica that ended long ago, so that they do not fill the disk; not in users' places."""
+        path = self.logs.pop(name, None)
+        if path is not None and path.parent == logs_directory():
+            for each in path.parent.glob(f"{glob.escape(path.name)}*"):
+                each.unlink(missing_ok=True)
 
     async def _ask(self, source: Source) -> None:
         try:
@@ -245,7 +254,7 @@ class Collector:
             del self._failures[gone]
         for gone in self._ended.keys() - things.keys():
             for name in self._ended.pop(gone):
-                self.logs.pop(name, None)
+                self._drop_log(name)
 
     # -- what a restarted controller has to know -----------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import core
 from serve.config import LoggingConfig
 from serve.context import get_request_context
 from serve.logs.lines import Access, AccessJSON, AccessText, JSONFormatter, Origin, TextFormatter
@@ -21,18 +22,22 @@ LOGGERS = ("serve", "ray.serve", "uvicorn.error")
 QUIET = "uvicorn.error"
 
 
+def logs_directory() -> Path:
+    """Return where logs are unless their config says otherwise: they end with the session."""
+    return Path(core.get_runtime_context().get_temp_dir(), "logs")
+
+
 class Log:
     """The log of this process. Also the access log that `serve.metrics.observer.Observer` writes to.
 
     Args:
         origin: who logs.
         config: how.
-        directory: for the file, unless the config names one.
     """
 
-    def __init__(self, origin: Origin, config: LoggingConfig, directory: Path) -> None:
+    def __init__(self, origin: Origin, config: LoggingConfig) -> None:
         self.origin = origin
-        self.path = Path(config.logs_dir or directory) / f"{_file_name(origin)}.log"
+        self.path = Path(config.logs_dir or logs_directory()) / f"{_file_name(origin)}.log"
         as_json = config.encoding == "JSON"
         form = AccessJSON(origin) if as_json else AccessText(origin)
         self._writer = LineWriter(RotatingFile(self.path), form)

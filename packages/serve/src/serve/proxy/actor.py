@@ -39,8 +39,7 @@ class Proxy:
 
     def __init__(self, listener: str, options: HTTPOptions) -> None:
         self._listener = listener
-        directory = Path(core.get_runtime_context().get_temp_dir(), "logs")
-        self._log = Log(Origin("proxy", str(os.getpid())), options.logging_config, directory)
+        self._log = Log(Origin("proxy", str(os.getpid())), options.logging_config)
         self._observer = Observer(self._log if self._log.accesses else None)
         table = str(Path(core.get_runtime_context().get_temp_dir(), TABLE))
         self._relay = Relay(local_router.router(), self._observer, options.request_timeout_s, table)

@@ -157,7 +157,7 @@ class Replica:
         if self._log is not None:
             self._log.close()
         origin = Origin("replica", self._id, self._spec.id.app, self._spec.id.name)
-        self._log = Log(origin, LoggingConfig.model_validate(config), Path(_session_directory(), "logs"))
+        self._log = Log(origin, LoggingConfig.model_validate(config))
         self._numbers.log_to(self._log)
 
     def _guard(self) -> None:
