@@ -230,6 +230,17 @@ def test_two_revisions_share_the_requests(rest: httpx.Client, directory: Path) -
     assert "no revision 9" in refused(rest.put(path, json={"weights": {"9": 1}}))
 
 
+def test_a_config_may_come_as_a_canary(rest: httpx.Client, directory: Path) -> None:
+    old, new = (application(directory, "build", name="app", args={"times": times}) for times in (1, 2))
+    deploy(rest, old)
+    assert put(rest, new, canary=0.5)["revisions"] == {"app": 2}
+    assert state(rest, "app", 2)["state"] == "RUNNING"
+    eventually(lambda: {httpx.get(url("/")).text for _ in range(20)} == {"hello", "hellohello"}, timeout=60)
+    assert put(rest, old)["changes"]["app"]["change"] == "unchanged"
+    assert serve.status().applications["app"].traffic == ()
+    eventually(lambda: {httpx.get(url("/")).text for _ in range(20)} == {"hello"}, timeout=60)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

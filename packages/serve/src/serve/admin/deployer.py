@@ -37,7 +37,7 @@ class Deployer:
         self._desk = desk
         self._turn = asyncio.Lock()
 
-    async def deploy(self, config: ServeDeploySchema, *, dry_run: bool = False) -> Outcome:
+    async def deploy(self, config: ServeDeploySchema, *, dry_run: bool = False, canary: float | None = None) -> Outcome:
         """Make the applications of config files exactly those of this one.
 
         Applications that were not deployed from a config stay, as do those in which nothing has changed.
@@ -45,6 +45,8 @@ class Deployer:
         Args:
             config: what there is to be.
             dry_run: only find out what it would change.
+            canary: what runs and has changed goes on, and its new revision gets this share of the requests, 0 to 1.
+                Without it, second revisions that there are go.
 
         Raises:
             BuildError: an application cannot be imported, or its options do not fit it; nothing has changed.
@@ -61,7 +63,7 @@ class Deployer:
             changes |= {name: compare(spec, None) for name, spec in declared.items() if name not in names}
             revisions: dict[str, int] = {}
             if not dry_run:
-                revisions = await self._hand_in(wanted, running)
+                revisions = await self._hand_in(wanted, running, canary)
             return Outcome(changes, revisions, await self._warnings(config))
 
     async def _build(self, apps: list[ServeApplicationSchema]) -> list[ApplicationSpec]:
@@ -86,11 +88,24 @@ class Deployer:
                     running[name] = spec
         return running
 
-    async def _hand_in(self, wanted: list[ApplicationSpec], running: dict[str, ApplicationSpec]) -> dict[str, int]:
-        status = await self._desk.status()
-        settled = {name: spec for name, spec in running.items() if status.applications[name].status in _ON_THEIR_WAY}
+    async def _hand_in(
+        self, wanted: list[ApplicationSpec], running: dict[str, ApplicationSpec], canary: float | None
+    ) -> dict[str, int]:
+        applications = (await self._desk.status()).applications
+        settled = {name: spec for name, spec in running.items() if applications[name].status in _ON_THEIR_WAY}
         # what has not changed is handed in as it runs, which leaves it alone
-        return await self._desk.deploy(unchanged_as_they_run(wanted, settled), only_these=True)
+        specs = unchanged_as_they_run(wanted, settled)
+        staged: dict[str, int] = {}
+        if canary is not None:
+            for spec in [each for each in specs if each.name in settled and each is not settled[each.name]]:
+                staged[spec.name] = await self._desk.stage(spec, canary)
+        revisions = await self._desk.deploy(
+            [settled[spec.name] if spec.name in staged else spec for spec in specs], only_these=True
+        )
+        for spec in specs:
+            if canary is None and spec is settled.get(spec.name) and applications[spec.name].traffic:
+                await self._desk.rollback(spec.name)  # takes the second revision out
+        return {**revisions, **staged}
 
     async def _warnings(self, config: ServeDeploySchema) -> list[str]:
         now = (await self._desk.http_options()).model_dump()

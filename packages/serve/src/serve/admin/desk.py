@@ -43,6 +43,9 @@ class Desk(Watched, Protocol):
     async def scale(self, app: str, deployment: str, num_replicas: int) -> None:
         """Change how many replicas a deployment has."""
 
+    async def stage(self, spec: ApplicationSpec, weight: float = 0.0) -> int:
+        """Start a new revision beside the one that runs."""
+
     async def set_traffic(
         self,
         name: str,

@@ -75,10 +75,14 @@ def create_router(office: Administration, desk: Desk) -> APIRouter:
         responses={413: {"model": ErrorAnswer}},
     )
     async def put_applications(
-        request: Request, dry_run: Annotated[bool, Query(description="Only say what it would change.")] = False
+        request: Request,
+        dry_run: Annotated[bool, Query(description="Only say what it would change.")] = False,
+        canary: Annotated[
+            float | None, Query(ge=0, le=1, description="Share of the requests that new revisions get.")
+        ] = None,
     ) -> DeployAnswer:
         config, warnings = _config(await _body(request), request.headers.get("content-type", ""))
-        outcome = await office.deploy(config, dry_run=dry_run)
+        outcome = await office.deploy(config, dry_run=dry_run, canary=canary)
         warnings += outcome.warnings
         return DeployAnswer(changes=outcome.changes, revisions=outcome.revisions, warnings=warnings)
 
@@ -169,7 +173,7 @@ async def _state(desk: Desk, name: str, revision: int, timeout_s: float) -> Revi
     overview = (await desk.status()).applications.get(name)
     if overview is None or overview.status is ApplicationStatus.DELETING:
         return RevisionState(state="GONE", message=f"application {name!r} was deleted")
-    if overview.revision != revision:
+    if overview.revision != revision and all(each.revision != revision for each in overview.traffic):
         message = f"application {name!r} was deployed once more: revision {overview.revision}"
         return RevisionState(state="GONE", message=message)
     return RevisionState(state="RUNNING")

@@ -48,9 +48,9 @@ class Administration:
             self._deployer = Deployer(self._desk)
         return self._deployer
 
-    async def deploy(self, config: ServeDeploySchema, *, dry_run: bool = False) -> Outcome:
+    async def deploy(self, config: ServeDeploySchema, *, dry_run: bool = False, canary: float | None = None) -> Outcome:
         """See `serve.admin.deployer.Deployer.deploy`."""
-        return await self.deployer.deploy(config, dry_run=dry_run)
+        return await self.deployer.deploy(config, dry_run=dry_run, canary=canary)
 
     def open(self, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> str:
         """Listen, unless it does already, and return the address: ``http://127.0.0.1:8265``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import urllib.parse
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,6 +65,12 @@ def deploy(
     timeout: Annotated[float, typer.Option(help="Seconds to --wait.")] = 600.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Show how the config differs from what runs.")] = False,
+    canary: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Share of the requests for new revisions, beside those that run; then: promote."
+        ),
+    ] = None,
     app_dir: AppDir = Path(),
     address: Address = None,
 ) -> None:
@@ -93,7 +100,9 @@ def deploy(
     if diff:
         applications = remote.get("/api/serve/applications/")["applications"].values()
         print_diff(_difference([app["deployed_app_config"] for app in applications], body["applications"]))
-    answer = remote.request("PUT", f"/api/serve/applications/{'?dry_run=true' if dry_run else ''}", body)
+    query = {"dry_run": "true" if dry_run else None, "canary": canary}
+    given = urllib.parse.urlencode({name: value for name, value in query.items() if value is not None})
+    answer = remote.request("PUT", f"/api/serve/applications/?{given}", body)
     for warning in answer["warnings"]:
         complain(warning)
     _show(answer["changes"], dry_run=dry_run)
