@@ -209,6 +209,23 @@ def test_a_replica_whose_time_is_over_leaves_its_tasks_to_others(tmp_path: Path)
     assert run.result(LONG) == "done"
 
 
+def test_workers_follow_the_backlog(tmp_path: Path) -> None:
+    @serve.task(directory=tmp_path)
+    async def work(go: str) -> None:
+        while not Path(go).exists():
+            await asyncio.sleep(0.01)
+
+    go = tmp_path / "go"
+    policy = {"min_replicas": 1, "max_replicas": 3, "upscale_delay_s": 0, "policy": serve.tasks.scale_by_backlog}
+    app = serve.task_workers(work, concurrency=2, num_replicas="auto", autoscaling_config=policy)
+    serve.run(app, name="tasks", route_prefix=None)
+    runs = [work.submit(str(go)) for _ in range(6)]
+    eventually(lambda: work.queue.counts()[TaskStatus.RUNNING] == 6, LONG, "three replicas of two tasks each")
+    go.touch()
+    for run in runs:
+        run.result(LONG)
+
+
 DRIVER = """
 import os, sys, pathlib, time
 import serve

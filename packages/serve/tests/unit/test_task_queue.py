@@ -22,6 +22,7 @@ from serve.tasks.lifecycle import Policy, TaskRecord, TaskStatus, backoff
 from serve.tasks.owner import is_gone, this_process
 from serve.tasks.payload import decode, encode
 from serve.tasks.queue import Claim, TaskQueue, open_queue
+from serve.tasks.scaling import scale_by_backlog
 
 
 class Clock:
@@ -372,3 +373,32 @@ TestQueueMachine = QueueMachine.TestCase
 TestQueueMachine.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+class Seen:
+    """What an autoscaling policy looks at."""
+
+    target_num_replicas = 2
+
+    def __init__(self, **metrics: dict[str, float]) -> None:
+        self.aggregated_metrics = metrics
+
+
+def test_the_policy_asks_for_the_workers_that_the_backlog_needs() -> None:
+    assert scale_by_backlog(Seen()) == 2
+    both = {"a": 4.0, "b": 4.0}
+    idle = {"a": 0.0, "b": 0.0}
+    assert scale_by_backlog(Seen(task_concurrency=both, due_tasks=idle, running_tasks=idle)) == 1
+    # all replicas see the same queue, and each its own tasks
+    busy = {"a": 4.0, "b": 3.0}
+    assert scale_by_backlog(Seen(task_concurrency=both, due_tasks={"a": 9.0, "b": 10.0}, running_tasks=busy)) == 5
+
+
+def test_what_is_due(queue: TaskQueue, clock: Clock) -> None:
+    add(queue, delay_s=5)
+    add(queue)
+    assert queue.due() == 1
+    clock.now += 5
+    assert queue.due() == 2
+    take(queue)
+    assert queue.due() == 1

@@ -35,6 +35,14 @@ class TaskWorkers:
         app.include_router(router(*self._tasks))
         return app
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return what `serve.tasks.scale_by_backlog` goes by; it also appears among the metrics."""
+        return {
+            "due_tasks": float(self._tasks[0].queue.due()),
+            "running_tasks": float(self._worker.running),
+            "task_concurrency": float(self._worker.concurrency),
+        }
+
     def check_health(self) -> None:
         """Fail if nobody works on the queue any more."""
         if not self._worker.alive:

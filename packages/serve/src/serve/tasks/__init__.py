@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from serve.tasks.lifecycle import TaskRecord, TaskStatus
     from serve.tasks.queue import TaskQueue, open_queue
     from serve.tasks.run import TaskRun, get
+    from serve.tasks.scaling import scale_by_backlog
     from serve.tasks.worker import CurrentTask, current
 
 #: name -> module that defines it
@@ -55,6 +56,7 @@ _HOMES = {
     "instantiate_adapter_from_config": "consumer",
     "open_queue": "queue",
     "router": "http",
+    "scale_by_backlog": "scaling",
     "task_consumer": "consumer",
     "task_handler": "consumer",
 }
@@ -80,6 +82,7 @@ __all__ = [
     "instantiate_adapter_from_config",
     "open_queue",
     "router",
+    "scale_by_backlog",
     "task_consumer",
     "task_handler",
 ]

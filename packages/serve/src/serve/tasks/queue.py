@@ -241,6 +241,11 @@ class TaskQueue:
         found = dict(self._read("SELECT status, count(*) FROM tasks GROUP BY status"))
         return {status: found.get(status, 0) for status in TaskStatus}
 
+    def due(self) -> int:
+        """Return how many tasks could be worked on now and are not."""
+        query = "SELECT count(*) FROM tasks WHERE status = 'PENDING' AND run_at <= ?"
+        return int(self._read(query, self._clock())[0][0])
+
     def cancel(self, task_id: str) -> TaskRecord:
         """Cancel a task; one that runs is cancelled by its worker, soon. Nothing happens to one that has ended."""
         return self._change(task_id, lambda task: lifecycle.cancel(task, self._clock()))

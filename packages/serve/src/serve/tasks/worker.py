@@ -109,6 +109,11 @@ class Worker:
         self._due = {self._look_after: 0.0, self._reap: 0.0, self._purge: 0.0}
 
     @property
+    def concurrency(self) -> int:
+        """Tasks at a time, at most."""
+        return self._concurrency
+
+    @property
     def running(self) -> int:
         """Tasks that are worked on."""
         return len(self._running)
