@@ -249,7 +249,7 @@ class RateLimitConfig(Checked):
     burst: Annotated[int, Field(ge=1)] | None = None
     #: whom it counts for: each key (address, for requests without one), address, path; several: each combination;
     #: none: all requests together
-    per: list[Literal["key", "ip", "route"]] = Field(default_factory=lambda: ["key"])
+    per: list[Literal["key", "ip", "route"]] = Field(default=["key"])
     #: paths that it is about, with ``*`` for anything
     routes: list[str] = Field(default_factory=lambda: ["*"])
     #: both let the same requests through
