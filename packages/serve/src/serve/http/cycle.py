@@ -17,6 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, ST
 if TYPE_CHECKING:
     from serve.http.protocol import GuardedProtocol
 
+#: where a scope has the cycle that it belongs to, for those that want to know what was sent
+CYCLE = "serve.cycle"
 #: bytes of a request's body that wait for the application before the client is made to wait
 READ_AHEAD = 64 * 1024
 #: bytes of a stream that are sent before the event loop's turn ends
@@ -53,7 +55,9 @@ class Cycle:
         "gone",
         "keep_alive",
         "keep_going",
+        "more_head",
         "scope",
+        "sent",
         "started",
         "status",
         "task",
@@ -64,6 +68,10 @@ class Cycle:
         self.keep_alive = keep_alive
         #: of the answer; 0 before there is one
         self.status = 0
+        #: bytes of its body that were sent
+        self.sent = 0
+        #: header lines that are sent beside the application's
+        self.more_head = b""
         #: something of the answer was sent
         self.started = False
         #: all of it was
@@ -205,7 +213,7 @@ class Cycle:
     # -- the answer ---------------------------------------------------------------------------------------------------
 
     def _begin(self, status: int, fields: Any) -> None:
-        parts = [STATUS_LINE[status], self._protocol.default_head]
+        parts = [STATUS_LINE[status], self._protocol.default_head, self.more_head]
         length: int | None = None
         chunked = closes = False
         for name, value in fields:
@@ -239,14 +247,16 @@ class Cycle:
             self._head = b""
 
     def _continue(self, body: bytes, *, more: bool) -> None:
-        if self.scope["method"] == "HEAD":
+        is_head = self.scope["method"] == "HEAD"
+        if is_head:
             body = b""
-        elif self._chunked:
+        self.sent += len(body)
+        if self._chunked:
             if body:
                 body = b"%x\r\n%b\r\n" % (len(body), body)
-            if not more:
+            if not more and not is_head:
                 body += b"0\r\n\r\n"
-        elif self._left >= 0:
+        elif self._left >= 0 and not is_head:
             if len(body) > self._left:
                 raise RuntimeError("the response's body is longer than its Content-Length")
             self._left -= len(body)

@@ -26,7 +26,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from serve.http.cycle import Cycle
+from serve.http.cycle import CYCLE, Cycle
 from serve.http.limits import Refused, RequestLimits
 from serve.metrics.observer import Observer
 
@@ -297,7 +297,9 @@ class GuardedProtocol(HttpToolsProtocol):
             "headers": self.headers,
             "state": self.app_state.copy(),
         }
-        return Cycle(self, scope, keep_alive=keep_alive, expects=self.expect_100_continue)
+        cycle = Cycle(self, scope, keep_alive=keep_alive, expects=self.expect_100_continue)
+        scope[CYCLE] = cycle
+        return cycle
 
     # -- the checks ---------------------------------------------------------------------------------------------------
 

@@ -16,11 +16,14 @@ from serve.context import RequestContext, new_request_id, reset_request_context,
 from serve.errors import BackPressureError
 from serve.gateway.line import PriorityLine
 from serve.gateway.marks import KEY_NAME, RANK, VERDICT, App, Refused
+from serve.http.cycle import CYCLE
 from serve.http.headers import CLIENT, FULL, JUDGED, OURS, REVISION, ROOT_PATH
 from serve.http.limit import TIMEOUT, time_limit
 from serve.metrics.observer import Observer
 
 _MODEL = b"serve_multiplexed_model_id"
+#: where a scope has the time of the event loop at which its request is given up
+_DEADLINE = "serve.deadline"
 
 
 class Gate:
@@ -211,14 +214,19 @@ class GatedApp:
             begun = True
             await send(message)
 
-        time_is = asyncio.timeout(limit)
+        scope[_DEADLINE] = asyncio.get_running_loop().time() + limit
+        time_is = asyncio.timeout_at(scope[_DEADLINE])
         try:
             async with time_is:
                 await self._admit(scope, receive, noting)
         except TimeoutError:
             if begun or not time_is.expired():
                 raise
-            await self._turn_away(scope, send, 504, f"no answer within {limit:g} s\n", [])
+            text = f"no answer within {limit:g} s\n"
+            if CYCLE in scope:  # it waited in line; otherwise `_run` has told the observer
+                await self._turn_away(scope, send, 504, text, [])
+            else:
+                await _refuse(scope, send, 504, text.encode(), [])
 
     async def _through_the_line(self, scope: Any, receive: Any, send: Any) -> None:
         gate = self._gate
@@ -261,27 +269,18 @@ class GatedApp:
         context.revision = scope.get("serve.revision", 0)
         context.api_key = scope.get(KEY_NAME, "")
         request_id = context.request_id = context.request_id or new_request_id()
-        status = 500
-        sent = 0
+        answer: Any = scope.pop(CYCLE, None)
+        if answer is None:
+            answer = _Noted(send)
+            send = answer.send
+        answer.more_head = b"x-request-id: %b\r\n" % request_id.encode("latin-1")
+        gone = False
         error: Exception | None = None
-
-        async def answered(message: Any) -> None:
-            nonlocal status, sent
-            kind = message["type"]
-            if kind == "http.response.body":
-                sent += len(message.get("body", b""))
-            elif kind == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode("latin-1"))]
-            elif kind == "websocket.accept":
-                status = 101
-            await send(message)
-
         token = set_request_context(context)
         try:
-            await self._app(scope, receive, answered)
+            await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            status = 499  # the client is gone; nginx's figure for it
+            gone = True
             raise
         except Exception as raised:
             error = raised
@@ -289,12 +288,45 @@ class GatedApp:
         finally:
             if self._observer is not None:
                 seconds = time.perf_counter() - began
+                status = _status_of_the_cancelled(scope) if gone else answer.status or 500
                 self._observer.answered(
-                    scope, self._app_name, _pattern(scope), request_id, status, sent, seconds, error
+                    scope, self._app_name, _pattern(scope), request_id, status, answer.sent, seconds, error
                 )
             reset_request_context(token)
             if error is not None:  # the server logs it next, in this task
                 set_request_context(RequestContext(request_id, context.route, self._app_name))
+
+
+def _status_of_the_cancelled(scope: Any) -> int:
+    """Return 504 if the request's time was over, else nginx's figure for a client that left."""
+    return 504 if asyncio.get_running_loop().time() >= scope.get(_DEADLINE, math.inf) else 499
+
+
+class _Noted:
+    """Notes what goes out over a connection whose server does not: a WebSocket's.
+
+    Args:
+        send: ASGI's.
+    """
+
+    def __init__(self, send: Any) -> None:
+        self._send = send
+        self.status = 0
+        self.sent = 0
+        self.more_head = b""
+
+    async def send(self, message: Any) -> None:
+        """Send (ASGI)."""
+        kind = message["type"]
+        if kind == "websocket.accept":
+            self.status = 101
+        elif kind == "http.response.start":
+            self.status = message["status"]
+            name, _, value = self.more_head.strip().partition(b": ")
+            message["headers"] = [*message.get("headers", ()), (name, value)]
+        elif kind == "http.response.body":
+            self.sent += len(message.get("body", b""))
+        await self._send(message)
 
 
 def _pattern(scope: Any) -> str:
