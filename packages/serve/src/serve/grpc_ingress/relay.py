@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from serve.grpc_ingress.uploads import Uploads
 from serve.handle.call import Call, StreamCall
 from serve.handle.response import DeploymentResponse, DeploymentResponseGenerator
 from serve.handle.router import Wish
+from serve.handle.traffic import draw
 from serve.specs import DeploymentID, RequestMeta, Route, Split, Targets
 from serve.state.routing import choose_split
 
@@ -185,9 +185,9 @@ class GRPCRelay:
         route = self._route(fields.get("application", ""))
         counted.application = route.app
         verdict = self._judge(route, method.path, metadata, context.peer())
-        split = choose_split(route, fields, random.random())  # noqa: S311 - load balancing
         model_id = fields.get("multiplexed_model_id", "")
         session_id = fields.get("session_id", "")
+        split = choose_split(route, fields, draw(route.app, session_id))
         meta = RequestMeta(
             request_id,
             method.name,
