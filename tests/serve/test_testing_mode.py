@@ -374,6 +374,7 @@ def test_cancelling(mode: Mode) -> None:
 
     async def give_up() -> None:
         asked = asyncio.ensure_future(handle.remote())
+        await asyncio.sleep(0)  # now somebody waits; the responses below may be there before anybody has to
         while await handle.count.remote("begun") < 3:
             pass
         asked.cancel()
