@@ -174,6 +174,20 @@ def test_giving_back_is_no_attempt(queue: TaskQueue) -> None:
         assert queue.give_back(task_id, claim.task.token)
 
 
+def test_changes_together_are_made_all_or_none(queue: TaskQueue) -> None:
+    first, second = add(queue), add(queue)
+    claims = {claim.task.id: claim.task.token for claim in take(queue, 2)}
+    with pytest.raises(LookupError), queue.together():
+        assert queue.succeed(first, claims[first], b"j1")
+        raise LookupError
+    assert queue.get(first).status is TaskStatus.RUNNING
+    with queue.together():
+        assert queue.succeed(first, claims[first], b"j1")
+        assert queue.fail(second, claims[second], "boom", retry=False)
+        assert not queue.succeed(first, claims[first], b"j2"), "what came before is seen"
+    assert [queue.get(task_id).status for task_id in (first, second)] == [TaskStatus.SUCCEEDED, TaskStatus.FAILED]
+
+
 def test_a_key_adds_a_task_once(queue: TaskQueue, clock: Clock) -> None:
     first = add(queue, key="order 7", policy=Policy(result_ttl_s=10))
     assert add(queue, key="order 7") == first

@@ -108,7 +108,9 @@ class TaskQueue:
         self.path = path
         self._clock = clock
         self._draw = draw
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        #: inside of `together`
+        self._is_together = False
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         if path.stat().st_uid != os.getuid():
@@ -149,15 +151,29 @@ class TaskQueue:
             db.close()
 
     @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Make all changes of a block in one transaction: they reach the disk at once, or none does."""
+        with self._transaction():
+            self._is_together = True
+            try:
+                yield
+            finally:
+                self._is_together = False
+
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            if self._is_together:
+                yield self._db
+                return
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # some errors of SQLite, a full disk's for example, have ended it already
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _read(self, query: str, *values: Any) -> list[Any]:
         with self._lock:

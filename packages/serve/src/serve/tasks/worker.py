@@ -12,6 +12,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import itertools
 import logging
 import threading
 import time
@@ -171,8 +172,13 @@ class Worker:
                 return
 
     def _report(self) -> None:
-        while self._reports:
-            self._reports[0]()  # one that fails is tried again
+        count = len(self._reports)
+        if not count:
+            return
+        with self._queue.together():
+            for report in list(itertools.islice(self._reports, count)):
+                report()
+        for _ in range(count):  # only now: if that failed, all are tried again
             self._reports.popleft()
 
     def _look_after(self) -> float:
