@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import shlex
 import statistics
 import subprocess
 import sys
@@ -40,11 +39,17 @@ def main() -> int:
         )
         for (system, load), found in ((key, medians(measured)) for key, measured in samples.items())
     ]
-    page = markdown(lines, "python -m benchmarks.serve " + shlex.join(sys.argv[1:]), details)
+    page = markdown(lines, _command(options), details)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(page)
     print(page)
     return int(any(line.reached is False for line in lines))
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Return the command that makes such a report, on whatever machine."""
+    ray = " --ray-python ~/ray-env/bin/python" if options.ray_python else ""
+    return f"python -m benchmarks.serve --rounds {options.rounds} --seconds {options.seconds:g}{ray}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -161,7 +166,7 @@ def _beside_ray(
         running("relayed", processes.served(our_port, 1), our_port) as ours,
         running(name, processes.ray(options.ray_python, port, limit), port, environment) as theirs,
     ):
-        theirs.await_answer(60)
+        theirs.await_answer(90)
         _in_turns([ours, theirs], [NOOP_32], argparse.Namespace(rounds=3, seconds=options.seconds), samples)
     return samples[name, NOOP_32.name], samples["relayed", NOOP_32.name]
 
