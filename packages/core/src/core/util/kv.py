@@ -203,7 +203,7 @@ class Watch:
             if self._closed:
                 return None
             asking = self._ask()
-            if self._closed:  # by another thread, which did not see this question
+            if self._is_closed():  # by another thread, which did not see this question
                 self._store.unwatch(self._number, asking)
                 return None
             if not self._store.wait(asking, timeout):
@@ -213,6 +213,9 @@ class Watch:
             except concurrent.futures.CancelledError:  # by close()
                 return None
         return self._next()
+
+    def _is_closed(self) -> bool:
+        return self._closed  # asked again, because another thread may have changed it
 
     def __iter__(self) -> Self:
         return self
@@ -231,7 +234,7 @@ class Watch:
             if self._closed:
                 raise StopAsyncIteration
             asking = self._ask()
-            if self._closed:  # by another thread, which did not see this question
+            if self._is_closed():  # by another thread, which did not see this question
                 self._store.unwatch(self._number, asking)
                 raise StopAsyncIteration
             try:
