@@ -76,8 +76,9 @@ class Ingress:
     def _listen(self, sock: socket.socket) -> None:
         self._listener = SharedListener(sock, str(Path(self._directory) / "serve-listener.sock"))
 
-    def _save(self) -> None:
-        record = IngressRecord(self.port or 0, self.proxied, tuple(self.proxies), self._count)
+    def _save(self, *starting: str) -> None:
+        """Note how things are, and which proxies are about to be started."""
+        record = IngressRecord(self.port or 0, self.proxied, (*self.proxies, *starting), self._count)
         kv.put(INGRESS_KEY, msgspec.msgpack.encode(record))
 
     @property
@@ -152,6 +153,7 @@ class Ingress:
         assert self._listener is not None, "proxies accept on a socket that is open"
         self._count += 1
         name = f"proxy-{self._count}"
+        self._save(name)  # a controller that takes over must find it
         proxy_class = core.remote(Proxy).options(
             name=name, namespace=NAMESPACE, lifetime="detached", num_cpus=0, runtime_env={"env_vars": LOOP}
         )

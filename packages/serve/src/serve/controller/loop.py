@@ -125,7 +125,7 @@ class ControlLoop:
             self._changed.clear()
             try:
                 await self._reconcile()
-            except RayError:
+            except (RayError, ValueError):  # of the control store, say, which refuses what is too large
                 logger.exception("the controller could not act; it tries again")
             deadlines = [app.deadline for app in self._apps.values() if app.deadline is not None]
             wait = max(0.01, min(deadlines) - time.monotonic()) if deadlines else None
@@ -134,10 +134,8 @@ class ControlLoop:
 
     async def _reconcile(self) -> None:
         stops: list[Stop] = []
-        planned = [(app, app.plan(time.monotonic())) for app in self._apps.values()]
-        self._save()
-        for app, actions in planned:
-            for action in actions:
+        for app in list(self._apps.values()):
+            for action in app.plan(time.monotonic()):
                 match action:
                     case Start():
                         self._start(app, action)
@@ -145,6 +143,7 @@ class ControlLoop:
                         self._fleet.spawn(self._fleet.reconfigure(action))
                     case Stop():
                         stops.append(action)
+        self._save()
         await self._publish()
         for action in stops:
             self._fleet.spawn(self._fleet.stop(action))

@@ -91,13 +91,16 @@ class Orders:
             task.cancel()
 
     async def _run(self) -> None:
-        async for change in self._watch:
-            if change.value is not None:
-                task = asyncio.get_running_loop().create_task(self._carry_out(change.key))
-                self._tasks[change.key] = task
-                task.add_done_callback(functools.partial(self._ended, change.key))
-            elif change.key in self._tasks:
-                self._tasks[change.key].cancel()  # nobody waits any more
+        try:
+            async for change in self._watch:
+                if change.value is not None:
+                    task = asyncio.get_running_loop().create_task(self._carry_out(change.key))
+                    self._tasks[change.key] = task
+                    task.add_done_callback(functools.partial(self._ended, change.key))
+                elif change.key in self._tasks:
+                    self._tasks[change.key].cancel()  # nobody waits any more
+        except RayError:
+            logger.debug("the session is over, so nobody orders anything")
 
     def _ended(self, key: str, _task: asyncio.Task[None]) -> None:
         self._tasks.pop(key, None)
