@@ -19,7 +19,7 @@ from core.util import kv
 from serve.handle.router import Router
 from serve.specs import NAMESPACE, TARGETS_KEY, DeploymentID, ReplicaInfo, Targets
 
-logger = logging.getLogger("serve")
+logger: logging.Logger = logging.getLogger("serve")
 
 #: keys in the control store: deployments that have no replica while a request waits for one
 WAKE_PREFIX = "serve/wake/"

@@ -33,7 +33,7 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, problems: Iterable[Problem], text: str = "") -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
         super().__init__(text or "\n".join(map(str, self.problems)))
 
 
