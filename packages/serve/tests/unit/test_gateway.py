@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import pytest
 from fastapi import FastAPI, Request, WebSocket
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.websockets import WebSocketDisconnect
 
@@ -36,6 +36,9 @@ from serve.specs import DeploymentID, Route, Split
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # newer releases of Starlette would rather have another client library than httpx
     from fastapi.testclient import TestClient
+
+#: the same examples each time, however slow the machine
+drawn = settings(derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # -- rates ------------------------------------------------------------------------------------------------------------
 
@@ -91,6 +94,7 @@ _GAPS = st.lists(st.integers(0, 3000), min_size=1, max_size=150)
 _RATES = st.builds(Rate, st.sampled_from([1, 2, 5, 10]), st.sampled_from([1.0, 2.0, 10.0]), st.integers(0, 5))
 
 
+@drawn
 @given(_GAPS, _RATES)
 def test_both_algorithms_let_the_same_requests_through_and_never_too_many(gaps: list[int], rate: Rate) -> None:
     now, let_through = 0, []
@@ -135,6 +139,7 @@ def test_a_full_line_sends_the_last_one_away() -> None:
     assert line.push("none", 0, 0.0, 0) == "none"
 
 
+@drawn
 @given(
     st.lists(st.tuples(st.sampled_from(["push", "pop", "remove"]), st.integers(-1, 1), st.floats(0, 3)), max_size=80)
 )
@@ -444,7 +449,7 @@ class _Asking:
             raise
 
 
-@settings(max_examples=50)
+@drawn
 @given(st.binary(max_size=40), st.sampled_from([b"x-api-key", b"authorization", b"x-priority", b"x-forwarded-for"]))
 def test_no_header_upsets_it(value: bytes, name: bytes) -> None:
     config = GatewayConfig.model_validate(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve.batching.pace import Pace
@@ -136,6 +136,7 @@ def test_the_unknown_is_approached_by_doubling() -> None:
     assert limits == [1, 2, 4, 8, 16, 32, 64, 100, 100]
 
 
+@settings(derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.sampled_from(["arrived", "finished", "due"]), st.floats(0, 10), st.integers(1, 300)), max_size=200
