@@ -122,7 +122,7 @@ def in_foreground(directory: Path, *arguments: str) -> Iterator[subprocess.Popen
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.communicate(timeout=60)
+            process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()

@@ -43,7 +43,7 @@ def test_arguments_build_the_application_and_an_operator_ends_it(directory: Path
         assert httpx.get(address_in(process.stdout.readline())).text == "hellohellohello"
         admin = address_in(process.stdout.readline())
         assert "Serve has ended." in succeeded(serve(directory, "shutdown", "--yes", "--address", admin))
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
 
 
 def test_a_source_file_that_changes_is_deployed_again_at_the_same_port(directory: Path) -> None:
@@ -57,10 +57,10 @@ def test_a_source_file_that_changes_is_deployed_again_at_the_same_port(directory
         # of a module that the application's module imports
         (directory / "cli_words.py").write_text("GREETING = 1 / 0\n")
         assert process.stderr is not None
-        eventually(lambda: "ZeroDivisionError" in (process.stderr.readline() if process.stderr else ""), timeout=60)
+        eventually(lambda: "ZeroDivisionError" in (process.stderr.readline() if process.stderr else ""), timeout=120)
         assert httpx.get(address).text == "moin"
         (directory / "cli_words.py").write_text("GREETING = 'tach'\n")
-        eventually(lambda: httpx.get(address).text == "tach", timeout=60)
+        eventually(lambda: httpx.get(address).text == "tach", timeout=120)
     assert process.returncode == 0
 
 
@@ -78,7 +78,7 @@ def test_a_config_file_in_the_foreground(directory: Path) -> None:
         assert httpx.get(f"{address_in(first)}/a").text == "hello"
         assert httpx.get(f"{address_in(second)}/b").text == "here"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def kill_the_controller(background: Background) -> None:
 
     pid = controller()
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: controller() not in {0, pid}, timeout=60, what="another controller takes over")
+    eventually(lambda: controller() not in {0, pid}, timeout=120, what="another controller takes over")
 
 
 def session_of(done: str) -> Path:
@@ -124,7 +124,7 @@ def test_the_life_of_a_config_file(background: Background) -> None:
     session = session_of(first)
     assert session.is_dir()
     assert succeeded(background.serve("shutdown", "-y")) == "Serve has ended.\n"
-    eventually(lambda: gone(processes), timeout=60)
+    eventually(lambda: gone(processes), timeout=120)
     assert not session.exists()
 
 
@@ -149,9 +149,9 @@ def test_what_the_commands_say_when_they_fail(background: Background) -> None:
     assert "expected REVISION=SHARE" in failed(background.serve("traffic", "none", "much"))
 
     os.kill(background.pid, signal.SIGKILL)
-    eventually(lambda: gone(processes), timeout=60, what="the death of the process that holds Serve ends all of it")
+    eventually(lambda: gone(processes), timeout=120, what="the death of the process that holds Serve ends all of it")
     session = session_of(started)
-    eventually(lambda: not session.exists(), timeout=60)
+    eventually(lambda: not session.exists(), timeout=120)
 
 
 def test_a_taken_port_is_a_clear_message(background: Background) -> None:

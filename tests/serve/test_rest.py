@@ -17,11 +17,13 @@ from tests.serve.commands import CODE
 from tests.serve.conftest import url
 
 APPLICATIONS = "/api/serve/applications/"
+# replicas start one after the other, which takes its time on a busy machine
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
 def rest(apps: None) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=serve.status_page(port=0), timeout=60) as client:
+    with httpx.Client(base_url=serve.status_page(port=0), timeout=120) as client:
         yield client
 
 
@@ -48,7 +50,12 @@ def refused(response: httpx.Response, status: int = 400) -> str:
 
 def state(rest: httpx.Client, name: str, revision: int) -> dict[str, str]:
     path = f"/api/v1/applications/{name}/revisions/{revision}"
-    return dict(rest.get(path, params={"timeout_s": 60}).json())
+
+    def decided() -> dict[str, str] | None:
+        found: dict[str, str] = rest.get(path, params={"timeout_s": 30}).json()
+        return None if found.get("state") == "DEPLOYING" else found
+
+    return eventually(decided, timeout=120)
 
 
 def deploy(rest: httpx.Client, *apps: dict[str, Any]) -> None:
@@ -89,7 +96,7 @@ def test_a_config_is_exactly_what_runs_of_configs(rest: httpx.Client, directory:
 
     changes = put(rest, two)["changes"]
     assert {name: change["change"] for name, change in changes.items()} == {"two": "unchanged", "one": "deleted"}
-    eventually(lambda: set(serve.status().applications) == {"two", "mine"}, timeout=60)
+    eventually(lambda: set(serve.status().applications) == {"two", "mine"}, timeout=120)
     assert httpx.get(url("/mine")).text == "mine"
     assert serve.status().applications["two"].revision == 1
 
@@ -115,12 +122,12 @@ def test_changed_code_restarts_and_a_rollback_brings_the_old_code_back(rest: htt
     assert httpx.get(url("/")).text == "moin"
     assert rest.post("/api/v1/applications/app/rollback").json() == {"name": "app", "revision": 3}
     assert state(rest, "app", 3)["state"] == "RUNNING"
-    eventually(lambda: httpx.get(url("/")).text == "hello", timeout=60)
+    eventually(lambda: httpx.get(url("/")).text == "hello", timeout=120)
     revisions = rest.get("/api/v1/applications/app/revisions").json()
     assert [(each["revision"], each["current"]) for each in revisions] == [(3, True), (2, False), (1, False)]
     assert rest.post("/api/v1/applications/app/rollback", json={"revision": 2}).json()["revision"] == 4
     assert state(rest, "app", 4)["state"] == "RUNNING"
-    eventually(lambda: httpx.get(url("/")).text == "moin", timeout=60)
+    eventually(lambda: httpx.get(url("/")).text == "moin", timeout=120)
 
 
 def test_an_application_has_its_environment_until_it_is_deleted(rest: httpx.Client, directory: Path) -> None:
@@ -206,7 +213,7 @@ def test_the_number_of_replicas(rest: httpx.Client, directory: Path) -> None:
     def replicas() -> Any:
         return rest.get(APPLICATIONS).json()["applications"]["app"]["deployments"]["Hello"]["replica_states"]
 
-    eventually(lambda: replicas() == {"RUNNING": 2}, timeout=60)
+    eventually(lambda: replicas() == {"RUNNING": 2}, timeout=120)
     assert "greater than or equal to 0" in refused(rest.post(path, json={"target_num_replicas": -1}))
     assert "no deployment 'Bye'" in refused(
         rest.post(path.replace("Hello", "Bye"), json={"target_num_replicas": 1}), 404
@@ -223,10 +230,10 @@ def test_two_revisions_share_the_requests(rest: httpx.Client, directory: Path) -
         traffic = rest.get(APPLICATIONS).json()["applications"]["app"]["traffic"]
         return [(each["revision"], each["weight"]) for each in traffic]
 
-    eventually(lambda: shares() == [(2, 0.75), (1, 0.25)], timeout=60)  # once both run
-    eventually(lambda: {httpx.get(url("/")).text for _ in range(20)} == {"hello", "hellohello"}, timeout=60)
+    eventually(lambda: shares() == [(2, 0.75), (1, 0.25)], timeout=120)  # once both run
+    eventually(lambda: {httpx.get(url("/")).text for _ in range(20)} == {"hello", "hellohello"}, timeout=120)
     assert rest.post("/api/v1/applications/app/promote").json()["revision"] == 1
-    eventually(lambda: {httpx.get(url("/")).text for _ in range(20)} == {"hello"}, timeout=60)
+    eventually(lambda: {httpx.get(url("/")).text for _ in range(20)} == {"hello"}, timeout=120)
     assert "no revision 9" in refused(rest.put(path, json={"weights": {"9": 1}}))
 
 
@@ -235,10 +242,10 @@ def test_a_config_may_come_as_a_canary(rest: httpx.Client, directory: Path) -> N
     deploy(rest, old)
     assert put(rest, new, canary=0.5)["revisions"] == {"app": 2}
     assert state(rest, "app", 2)["state"] == "RUNNING"
-    eventually(lambda: {httpx.get(url("/")).text for _ in range(20)} == {"hello", "hellohello"}, timeout=60)
+    eventually(lambda: {httpx.get(url("/")).text for _ in range(20)} == {"hello", "hellohello"}, timeout=120)
     assert put(rest, old)["changes"]["app"]["change"] == "unchanged"
     assert serve.status().applications["app"].traffic == ()
-    eventually(lambda: {httpx.get(url("/")).text for _ in range(20)} == {"hello"}, timeout=60)
+    eventually(lambda: {httpx.get(url("/")).text for _ in range(20)} == {"hello"}, timeout=120)
 
 
 @pytest.mark.parametrize(
