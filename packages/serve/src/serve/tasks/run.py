@@ -59,7 +59,7 @@ class TaskRun(Generic[R_co]):
         Raises:
             TimeoutError: the time is over; the task goes on.
             TaskFailedError: it was given up; the text has the traceback, ``__cause__`` the exception.
-            TaskCancelledError: it was cancelled.
+            serve.tasks.errors.TaskCancelledError: it was cancelled.
             TaskNotFoundError: its result has expired, or it was removed.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
