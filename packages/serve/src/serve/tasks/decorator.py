@@ -32,7 +32,7 @@ class Task(Generic[P, R]):
         self.name = name
         self.queue_name = queue
         #: where its queue is; settled here, so that all processes agree
-        self.directory = (directory or default_directory()).expanduser().absolute()
+        self.directory: Path = (directory or default_directory()).expanduser().absolute()
         self.policy = policy
         self.priority = priority
         self._queue: TaskQueue | None = None
