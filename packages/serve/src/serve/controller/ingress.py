@@ -192,6 +192,14 @@ class Ingress:
         """The proxies' states by name."""
         return dict.fromkeys(self.proxies, "HEALTHY")
 
+    def rest(self) -> None:
+        """Stop to listen while nothing has a route: clients are refused instead of waiting. The port is kept."""
+        if self._listener is not None and not self.proxied:
+            self.options = self.options.model_copy(update={"port": self._listener.port})
+            self._listener.close()
+            self._listener = None
+            kv.delete(INGRESS_KEY)
+
     async def close(self) -> None:
         """Stop the proxies and close the socket."""
         proxies, self.proxies = self.proxies, {}

@@ -155,6 +155,8 @@ class ControlLoop:
             self._revisions.forget(name)
             self._desired.forget(name)
             await self._publish()
+        if all(app.spec.route_prefix is None for app in self._apps.values()):
+            self._ingress.rest()
         async with self._settled:
             self._settled.notify_all()
 
