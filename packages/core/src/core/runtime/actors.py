@@ -63,6 +63,9 @@ class Actors:
         exported = self._export(cls)
         init = Task(rt.next_task_id(), "__init__", b"", _NO_COST)
         rt.values.pack_arguments(init, f"{cls.name}.__init__", args, kwargs)
+        if init.args_stored:
+            with self._reactor.lock:  # the worker asks the node for them, and nothing else would tell it in time
+                rt.exchange.announce()
         dependencies = init.dependencies
         # The worker fetches them itself, again after each restart: here they only count.
         init.nested += tuple(object_id for object_id, _, _ in dependencies)
