@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 import serve
-from serve.handle import DeploymentHandle, DeploymentResponse
+from serve.handle import DeploymentHandle, DeploymentResponse, in_process
 from serve.testing import LocalApplication, local
 from tests.eventually import eventually
 from tests.serve.conftest import url
@@ -47,9 +47,7 @@ class InProcess:
         return asyncio.run(self._send("POST", path, options))
 
     async def _send(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
-        from serve.handle.in_process import applications
-
-        app: Any = applications["default"]
+        app: Any = in_process.applications["default"]
         transport = httpx.ASGITransport(app.asgi, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
             return await client.request(method, path, **options)
@@ -73,7 +71,7 @@ def mode(request: pytest.FixtureRequest) -> Iterator[Mode]:
         yield InReplicas()
         return
     yield InProcess()
-    serve.delete("default")
+    in_process.close_all()
 
 
 # -- the same in both ------------------------------------------------------------------------------------
