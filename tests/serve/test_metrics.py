@@ -26,8 +26,8 @@ web = FastAPI()
 @serve.ingress(web)
 class Shop:
     def __init__(self) -> None:
-        self.odd = serve.metrics.Counter("odd_numbers", "Odd ones.", tag_keys=("kind", "route"))
-        self.sizes = serve.metrics.Histogram("sizes", boundaries=[1, 10])
+        self.odd = serve.metrics.Counter("shop_odd_numbers", "Odd ones.", tag_keys=("kind", "route"))
+        self.sizes = serve.metrics.Histogram("shop_sizes", boundaries=[1, 10])
 
     @web.get("/items/{number}")
     async def item(self, number: int) -> int:
@@ -144,9 +144,9 @@ def test_requests_errors_and_what_user_code_counts(scraper: Scraper, raw: Callab
     assert scraper.total("serve_deployment_replica_healthy", **of_app) == 1
     scraper.reaches(1, "serve_num_http_error_requests_total", method="UNKNOWN", error_code="400")
     of_user = {**of_app, "deployment": "Shop", "replica": replica["id"]}
-    assert scraper.total("odd_numbers_total", **of_user, kind="item", route="/") == 3
-    assert scraper.total("sizes_count", **of_user) == 6
-    assert scraper.total("sizes_sum", **of_user) == 15
+    assert scraper.total("shop_odd_numbers_total", **of_user, kind="item", route="/") == 3
+    assert scraper.total("shop_sizes_count", **of_user) == 6
+    assert scraper.total("shop_sizes_sum", **of_user) == 15
 
 
 def test_a_replica_that_is_killed_takes_no_counts_along(scraper: Scraper) -> None:

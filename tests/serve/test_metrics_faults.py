@@ -11,6 +11,7 @@ import pytest
 
 import core
 import serve
+from core.util.state import list_actors
 from serve.specs import CONTROLLER_NAME, NAMESPACE
 from tests.eventually import eventually
 from tests.serve.conftest import url
@@ -36,6 +37,11 @@ def controller() -> int:
     return pid
 
 
+def living_replicas() -> int:
+    """Return the number of replicas that have not ended yet."""
+    return sum(actor.state == "ALIVE" and actor.class_name == "Replica" for actor in list_actors())
+
+
 def test_a_controller_that_is_killed_takes_no_counts_along(detached: None) -> None:
     serve.run(Shop.bind(), name="kept")
     scraper = Scraper()
@@ -44,6 +50,7 @@ def test_a_controller_that_is_killed_takes_no_counts_along(detached: None) -> No
     serve.run(Shop.options(ray_actor_options={"runtime_env": {"env_vars": {"NEW": "1"}}}).bind(), name="kept")
     scraper.reaches(4, "serve_num_http_requests_total", application="kept")  # of a replica that has ended
     eventually(lambda: scraper.total("serve_deployment_replica_healthy", application="kept") == 1, timeout=PATIENCE)
+    eventually(lambda: living_replicas() == 1, timeout=PATIENCE)
     before = controller()
     os.kill(before, signal.SIGKILL)
     eventually(lambda: controller() != before, timeout=PATIENCE)

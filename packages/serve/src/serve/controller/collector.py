@@ -162,8 +162,17 @@ class Collector:
         self._counted[name, labels] = self._counted.get((name, labels), 0) + 1
         self._save()
 
+    def parted(self, source: Source, report: bytes | None) -> None:
+        """Take over the last report of a process that stops, even if it was there too shortly to be asked.
+
+        Its counts are settled at once, for a controller that is killed the next moment.
+        """
+        self._known[source.name] = source
+        self.took(source.name, report)
+        self._forget(self._known.pop(source.name))
+
     def took(self, source: str, report: bytes | None) -> None:
-        """Take over a report: the last one of a process that stops."""
+        """Take over a report."""
         if report is None or source not in self._known:
             return
         decoded = msgspec.msgpack.decode(report, type=Report)

@@ -16,7 +16,7 @@ import msgspec
 
 from core.exceptions import RayError, RayTaskError
 from serve.controller import replicas as hands
-from serve.controller.collector import DEATHS, HEALTH_CHECK_FAILURES, START_FAILURES, STARTS, Collector
+from serve.controller.collector import DEATHS, HEALTH_CHECK_FAILURES, START_FAILURES, STARTS, Collector, Source
 from serve.controller.desired import Desired, ReplicaRecord
 from serve.controller.replicas import RunningReplica, StartError
 from serve.controller.restoring import Living
@@ -157,7 +157,7 @@ class Fleet:
 
     async def _finish(self, replica_id: str, replica: RunningReplica) -> None:
         last = await hands.stop(replica, float(replica.spec.config["graceful_shutdown_timeout_s"]))
-        self.collector.took(replica_id, last)
+        self.collector.parted(Source(replica_id, replica.spec.id, replica.actor), last)
         self._stopped(replica_id)
 
     def _stopped(self, replica_id: str) -> None:
