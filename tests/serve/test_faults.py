@@ -96,7 +96,9 @@ def pids(class_name: str) -> set[int]:
 
 def run(replicas: int = 1, *, check_timeout_s: float = 30) -> None:
     """Have so many replicas; those that an earlier test left stay."""
-    serve.run(App.options(num_replicas=replicas, health_check_timeout_s=check_timeout_s).bind())
+    period_s = 0.5 if check_timeout_s < 10 else 10
+    checks = {"health_check_period_s": period_s, "health_check_timeout_s": check_timeout_s}
+    serve.run(App.options(num_replicas=replicas, **checks).bind())
 
 
 def answered(load: Load, more: int = 50) -> None:
@@ -230,7 +232,8 @@ def test_a_request_that_kills_its_replica_gets_502_and_the_next_an_answer(proxie
 
 def test_the_only_replica_hangs_and_is_replaced(proxies: int) -> None:
     relayed_only(proxies)
-    run(check_timeout_s=0.5)
+    serve.delete("default")  # so that the replica is checked like this from its start
+    run(check_timeout_s=1.5)
     with httpx.Client(base_url=url(), timeout=PATIENCE) as client:
         before = client.get("/pid").json()
         assert client.post("/hang").status_code == 502
@@ -239,7 +242,7 @@ def test_the_only_replica_hangs_and_is_replaced(proxies: int) -> None:
 
 def test_a_hanging_replica_is_replaced_and_takes_no_idempotent_request_with_it(proxies: int) -> None:
     relayed_only(proxies)
-    run(2, check_timeout_s=0.5)
+    run(2, check_timeout_s=1.5)
     answers: list[int] = []
     with httpx.Client(base_url=url(), timeout=PATIENCE) as client, Load(url(), clients=4) as load:
         answered(load)

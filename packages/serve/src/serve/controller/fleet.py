@@ -62,11 +62,12 @@ class Fleet:
         """Yield the replicas that have started, with their ids."""
         return ((key, replica) for key, replica in self.replicas.items() if replica.info is not None)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something beside; an error of it is logged."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -189,7 +190,7 @@ class Fleet:
         if machine is not None:
             machine.started(replica_id)
         self._changed()
-        checking = asyncio.get_running_loop().create_task(self._check(replica_id, replica))
+        checking = self.spawn(self._check(replica_id, replica))
         try:
             reason = await hands.end_of(replica)
         finally:
