@@ -272,7 +272,7 @@ class Controller(ControlLoop):
         if app.spec.route_prefix is None:
             return True
         routed = any(route.app == app.spec.name for route in self._told.routes)
-        return routed and self._ingress.proxied == self._wants_proxies()
+        return routed and self._ingress.proxied == self._wants_proxies() and not self._fleet.stale(app.spec.name)
 
     async def delete(self, name: str) -> None:
         """Delete an application and wait until it is gone; nothing happens if there is none."""

@@ -157,6 +157,9 @@ class Fleet:
             self._stopped(action.replica_id)
 
     async def _finish(self, replica_id: str, replica: RunningReplica) -> None:
+        if replica.direct:  # `serve.run` returns once no new connection can get to it any more
+            await self.leave_clients(replica)
+            self._changed()
         last = await hands.stop(replica, float(replica.spec.config["graceful_shutdown_timeout_s"]))
         self.collector.parted(Source(replica_id, replica.spec.id, replica.actor), last)
         self._stopped(replica_id)
@@ -255,8 +258,20 @@ class Fleet:
         await asyncio.gather(*(self.leave_clients(replica) for replica in self.replicas.values() if replica.direct))
 
     async def leave_clients(self, replica: RunningReplica) -> None:
-        """Have one replica accept no clients from now on."""
-        replica.direct = False
+        """Have one replica accept no clients from now on, and wait until it does not."""
         if replica.info is not None:
-            with contextlib.suppress(RayError):
-                await replica.actor.leave_clients_to_proxies.remote()
+            with contextlib.suppress(RayError, TimeoutError):
+                await asyncio.wait_for(replica.actor.leave_clients_to_proxies.remote().as_future(), PUBLISH_S)
+        replica.direct = False
+
+    def stale(self, app: str) -> bool:
+        """Tell whether a replica of an application that is to stop may still accept clients itself."""
+        return any(
+            replica.direct and replica.spec.id.app == app and self._is_stopping(replica_id)
+            for replica_id, replica in self.replicas.items()
+        )
+
+    def _is_stopping(self, replica_id: str) -> bool:
+        machine = self.machine(replica_id)
+        known = machine.replicas.get(replica_id) if machine is not None else None
+        return known is not None and known.state is ReplicaState.STOPPING
