@@ -26,7 +26,7 @@ from tune.sklearn import TuneSearchCV
 
 @pytest.fixture(scope="module", autouse=True)
 def _session() -> Iterator[None]:
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=["tune.sklearn", "sklearn.linear_model", "sklearn.ensemble"])
     yield
     core.shutdown()
 

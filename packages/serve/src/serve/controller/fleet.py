@@ -23,7 +23,7 @@ from serve.controller.restoring import Living
 from serve.replica.actor import Direct
 from serve.specs import DeploymentID, ReplicaState, Targets
 from serve.state.application import Application
-from serve.state.deployment import Deployment, Reconfigure, Start, Stop
+from serve.state.deployment import Deployment, Reconfigure, Replica, Start, Stop
 
 logger = logging.getLogger("serve")
 
@@ -248,9 +248,12 @@ class Fleet:
             await asyncio.wait_for(replica.actor.publish.remote(targets).as_future(), PUBLISH_S)
 
     async def tell_all(self, targets: bytes) -> None:
-        """Tell all replicas."""
+        """Tell all replicas, and wait for all but those that did not answer their last health check."""
         self.latest = targets
-        await asyncio.gather(*(self.tell(replica, targets) for _, replica in self.running()))
+        hanging = {key for key, _ in self.running() if self._hangs(key)}
+        for key in hanging:
+            self.spawn(self.tell(self.replicas[key], targets))
+        await asyncio.gather(*(self.tell(replica, targets) for key, replica in self.running() if key not in hanging))
 
     async def leave_clients_to_proxies(self) -> None:
         """Have replicas accept no clients from now on."""
@@ -272,6 +275,13 @@ class Fleet:
         )
 
     def _is_stopping(self, replica_id: str) -> bool:
-        machine = self.machine(replica_id)
-        known = machine.replicas.get(replica_id) if machine is not None else None
+        known = self._known(replica_id)
         return known is not None and known.state is ReplicaState.STOPPING
+
+    def _hangs(self, replica_id: str) -> bool:
+        known = self._known(replica_id)
+        return known is not None and known.missed_checks > 0 and not known.responds
+
+    def _known(self, replica_id: str) -> Replica | None:
+        machine = self.machine(replica_id)
+        return machine.replicas.get(replica_id) if machine is not None else None

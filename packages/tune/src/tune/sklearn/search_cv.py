@@ -166,6 +166,7 @@ class TuneSearchCV(RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn ha
 
     def _sweep(self, task: Task) -> tuple[list[dict[str, Any]], list[list[Outcome]], list[int]]:
         """Run the sweep; return the evaluated candidates in order, what their folds gave, and their epochs."""
+        _ensure_session(task.estimator)
         distributions = self.param_distributions
         drawn: list[dict[str, Any]] | None = None
         if (
@@ -259,3 +260,12 @@ class TuneSearchCV(RandomizedSearchCV):  # type: ignore[misc]  # scikit-learn ha
         self.refit_time_ = time.perf_counter() - began
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+
+def _ensure_session(estimator: BaseEstimator) -> None:
+    """Start a session unless there is one: its processes are forked from one that has imported what they need."""
+    if core.is_initialized():
+        return
+    parts = [estimator, *estimator.get_params().values()]
+    modules = {type(part).__module__ for part in parts if isinstance(part, BaseEstimator)} - {"__main__"}
+    core.init(_preloaded_modules=["tune.sklearn.evaluation", *sorted(modules)])
