@@ -82,7 +82,7 @@ def _nothing_left_at_the_end() -> Iterator[None]:
     before = leaks.take()
     yield
     if not _on_ray():
-        found = [line for line in leaks.leaks(before) if not line.startswith(("thread", "descriptor"))]
+        found = leaks.leaks(before, but=("thread", "descriptor"))
         assert not found, "left behind by the run:\n  " + "\n  ".join(found)
 
 

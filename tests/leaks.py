@@ -54,10 +54,15 @@ def take() -> Snapshot:
     )
 
 
-def leaks(before: Snapshot, grace: float = GRACE) -> list[str]:
-    """Return one line for each thing that exists now and did not ``before``, once ``grace`` seconds did not end it."""
+def leaks(before: Snapshot, grace: float = GRACE, but: tuple[str, ...] = ()) -> list[str]:
+    """Return one line for each thing that exists now and did not ``before``, once ``grace`` seconds did not end it.
+
+    Lines that begin with one of ``but`` are left out.
+    """
     deadline = time.monotonic() + grace
-    while (found := _difference(before)) and time.monotonic() < deadline:
+    while found := [line for line in _difference(before) if not line.startswith(but)]:
+        if time.monotonic() > deadline:
+            break
         time.sleep(0.02)
     return found
 
