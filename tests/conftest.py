@@ -69,6 +69,7 @@ def _no_leaks() -> Iterator[None]:
         yield
         return
     gc.collect()
+    gc.freeze()  # what modules before this one imported and made, see above
     before = leaks.take()
     yield
     gc.collect()
