@@ -81,6 +81,18 @@ def test_it_installs_alone_with_at_most_five_dependencies(empty_environment: Pat
 
 
 @pytest.mark.timeout(300)
+def test_its_types_and_its_licence_come_with_it(empty_environment: Path) -> None:
+    files = run(
+        empty_environment,
+        "import importlib.metadata as m\nprint(*(f for f in m.files('skate-core') if f.suffix != '.pyc'), sep='\\n')",
+    ).splitlines()
+    assert "core/py.typed" in files
+    assert any(file.endswith(".dist-info/licenses/LICENSE") for file in files)
+    others = [file for file in files if not file.endswith(".py") and ".dist-info/" not in file]
+    assert others == ["core/py.typed"]
+
+
+@pytest.mark.timeout(300)
 def test_it_runs_alone(empty_environment: Path, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -147,6 +147,18 @@ def test_core_has_at_most_five_dependencies() -> None:
     assert len(project(ROOT / "packages/core")["dependencies"]) <= 5  # type: ignore[arg-type]
 
 
+def test_core_uses_what_it_depends_on() -> None:
+    names = {Requirement(text).name for text in project(ROOT / "packages/core")["dependencies"]}  # type: ignore[attr-defined]
+    imports = "\n".join(source.read_text() for source in SOURCES if source.relative_to(ROOT).parts[1] == "core")
+    assert {name for name in names if not re.search(rf"^\s*(?:import|from) {name}\b", imports, re.MULTILINE)} == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_each_distribution_carries_the_licence(package: Path) -> None:
+    assert (package / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert project(package)["license-files"] == ["LICENSE"]
+
+
 # sources
 
 
@@ -204,6 +216,8 @@ def test_changelog_fragments_are_of_a_known_type() -> None:
     wrong = [path.name for path in fragments if len(path.name.split(".")) < 3 or path.name.split(".")[-2] not in known]
     assert not wrong
     assert not [path.name for path in fragments if not path.read_text().strip()]
+    # Others would be taken for numbers of issues and shown as such.
+    assert not [path.name for path in fragments if not re.match(r"\+|\d", path.name)]
 
 
 def test_the_changelog_builds() -> None:
