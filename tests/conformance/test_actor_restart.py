@@ -231,6 +231,16 @@ def test_a_named_actor_keeps_its_name_across_a_restart(tally: Tally) -> None:
     assert ray.get(again.increment.remote(), timeout=SOON) == 1
 
 
+def test_calls_by_name_from_another_process_are_retried_too(tally: Tally, tmp_path: Any) -> None:
+    @ray.remote
+    def call_by_name(attempts: Tally) -> int:
+        return ray.get(ray.get_actor("phoenix-by-name").crash_once.remote(attempts), timeout=SOON)
+
+    phoenix = Phoenix.options(max_restarts=1, max_task_retries=1, name="phoenix-by-name").remote(tally)
+    assert ray.get(phoenix.increment.remote()) == 1
+    assert ray.get(call_by_name.remote(Tally(str(tmp_path / "attempts"))), timeout=SOON) == 2
+
+
 def test_max_restarts_below_minus_one_is_refused(tally: Tally) -> None:
     with pytest.raises(ValueError):
         Phoenix.options(max_restarts=-2).remote(tally)

@@ -537,6 +537,25 @@ def test_max_pending_calls_is_enforced_at_the_call(gate: Gate) -> None:
     assert ray.get(busy.wait.remote(gate)) is None
 
 
+@pytest.mark.needs_processes("calls must be pending")
+def test_max_pending_calls_does_not_hold_for_who_finds_the_actor_by_name(gate: Gate) -> None:
+    @ray.remote
+    class Busy:
+        def wait(self, gate: Gate) -> None:
+            gate.wait()
+
+    @ray.remote
+    def call_by_name(gate: Gate) -> int:
+        busy = ray.get_actor("busy-by-name")
+        refs = [busy.wait.remote(gate) for _ in range(10)]
+        gate.open()
+        return len(ray.get(refs))
+
+    busy = Busy.options(max_pending_calls=3, name="busy-by-name").remote()
+    assert ray.get(call_by_name.remote(gate)) == 10
+    del busy
+
+
 def test_the_constructor_fails_at_the_first_call_not_at_creation() -> None:
     @ray.remote
     class Broken:

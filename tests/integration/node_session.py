@@ -86,7 +86,7 @@ class Driver(Peer):
         task = ids.task_id(self.address, self._tasks, self.welcome.job_id)
         fields = {"placement": spec(), **fields}
         identifier = ids.actor_id(task)
-        return ActorSpec(identifier, ids.object_id(task, 0), self.address, class_name, b"", b"", b"", **fields)
+        return ActorSpec(identifier, ids.object_id(task, 0), self.address, class_name, b"", b"", **fields)
 
     def create(self, class_name: str, **fields: Any) -> ActorSpec:
         """Create an actor and watch it."""

@@ -19,7 +19,7 @@ CRASH = DeathCause("signal", 11, "ended by SIGSEGV (signal 11)")
 
 def actor(number: int = 1, **fields: object) -> ActorSpec:
     task = ids.task_id(OWNER, number, JOB)
-    blobs = {"class_id": b"", "class_blob": b"class", "init_blob": b"init", "placement": LeaseSpec()}
+    blobs = {"class_blob": b"class", "init_blob": b"init", "placement": LeaseSpec()}
     return ActorSpec(ids.actor_id(task), ids.object_id(task, 0), OWNER, "Counter", **(blobs | fields))
 
 
@@ -111,7 +111,6 @@ def test_restarts_have_a_budget(limit: int, deaths: int, state: str) -> None:
     info = story.table.info(spec.actor_id)
     assert info is not None
     assert info.restarts == min(deaths, limit if limit >= 0 else deaths)
-    assert info.restarts_left == (-1 if limit < 0 else limit - info.restarts)
 
 
 def test_who_leaves_on_purpose_is_not_restarted() -> None:

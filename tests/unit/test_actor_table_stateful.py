@@ -77,7 +77,6 @@ class ActorMachine(RuleBasedStateMachine):
             "A",
             b"",
             b"",
-            b"",
             LeaseSpec(),
             name=name,
             detached=detached,

@@ -36,8 +36,7 @@ class ActorSpec(Struct, array_like=True):
     creation_object: bytes
     owner: bytes
     class_name: str
-    #: hash and bytes of the pickled class; opaque to the daemon
-    class_id: bytes
+    #: the pickled class; opaque to the daemon
     class_blob: bytes
     #: encoded ``peer.Push``-style arguments for ``__init__``; opaque to the daemon
     init_blob: bytes
@@ -51,8 +50,10 @@ class ActorSpec(Struct, array_like=True):
     max_restarts: int = 0
     #: msgpack map of the executor options (max_concurrency, concurrency_groups, ...); opaque to the daemon
     executor: bytes = b""
-    #: method table of the class (names, defaults) for handles made by ``get_actor``; opaque to the daemon
+    #: for handles made by ``get_actor``: the method table of the class (names, defaults), and how callers treat the
+    #: actor (order, retries); opaque to the daemon
     methods: bytes = b""
+    calling: bytes = b""
 
 
 class ActorInfo(Struct, array_like=True):
@@ -66,14 +67,14 @@ class ActorInfo(Struct, array_like=True):
     pid: int = 0
     #: how often it was restarted so far
     restarts: int = 0
-    #: restarts left: -1 for unlimited
-    restarts_left: int = 0
     class_name: str = ""
     name: str = ""
     namespace: str = ""
     detached: bool = False
     creation_object: bytes = b""
+    #: as in ``ActorSpec``; empty when DEAD
     methods: bytes = b""
+    calling: bytes = b""
     #: when DEAD or RESTARTING: why
     cause: DeathCause | None = None
     #: pickled exception raised by ``__init__``, opaque to the daemon

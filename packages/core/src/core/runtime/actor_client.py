@@ -33,15 +33,21 @@ class ExecutorOptions(Struct, array_like=True):
     max_concurrency: int = 0
     concurrency_groups: list[tuple[str, int]] = []
     is_async: bool = False
+
+
+class CallingOptions(Struct, array_like=True, frozen=True):
+    """How callers treat an actor. Travels with its record and its handles, so that all handles do the same."""
+
+    #: calls of one caller run in the order of submission
+    ordered: bool = True
+    #: what methods do that do not say otherwise
     max_task_retries: int = 0
-    max_pending_calls: int = -1
 
 
 class ExportedClass(Struct, eq=False):
     """An actor class as this session knows it."""
 
     session: object
-    digest: bytes
     blob: bytes
     methods: bytes = b""
 
@@ -51,6 +57,7 @@ class ActorClient:
 
     __slots__ = (
         "actor_id",
+        "calling",
         "cause",
         "class_name",
         "connection",
@@ -58,10 +65,8 @@ class ActorClient:
         "init",
         "init_error",
         "killed",
-        "max_task_retries",
         "methods",
         "methods_blob",
-        "ordered",
         "orphans",
         "out_of_scope",
         "queue",
@@ -71,12 +76,23 @@ class ActorClient:
         "unfinished",
     )
 
-    def __init__(self, session: Runtime, actor_id: bytes, class_name: str, creation: bytes) -> None:
+    def __init__(
+        self,
+        session: Runtime,
+        actor_id: bytes,
+        class_name: str,
+        creation: bytes,
+        methods: dict[str, MethodInfo],
+        calling: CallingOptions,
+    ) -> None:
         self.session = session
         self.actor_id = actor_id
         self.class_name = class_name
         #: id of the creation object, whose count is the number of handles
         self.creation = creation
+        self.methods = methods
+        self.methods_blob = b""
+        self.calling = calling
         self.state = "PENDING_CREATION"
         self.connection: Connection | None = None
         #: calls not sent yet, in order
@@ -84,8 +100,6 @@ class ActorClient:
         #: calls that were in flight when the connection ended; decided when the node tells what became of the actor
         self.orphans: list[Task] = []
         self.unfinished = 0
-        self.ordered = True
-        self.max_task_retries = 0
         self.cause: DeathCause | None = None
         self.init_error = b""
         self.restarts = 0
@@ -95,8 +109,6 @@ class ActorClient:
         self.init: Task | None = None
         #: the last handle went while calls were unfinished
         self.out_of_scope = False
-        self.methods: dict[str, MethodInfo] = {}
-        self.methods_blob = b""
 
 
 def is_ordered(cls: ClassDescriptor, options: ActorOptions) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import msgspec
 
 from core.protocol import to_node
 from core.protocol.records import ActorInfo, ActorSpec
 from core.refs import ActorHandle, ActorToken, MethodInfo, ObjectRef
-from core.runtime.actor_client import ActorClient
+from core.runtime.actor_client import ActorClient, CallingOptions
 
 if TYPE_CHECKING:
     from core.runtime.runtime import Runtime
@@ -32,15 +33,12 @@ class ActorHandles:
         self._by_creation = by_creation
 
     def handle_of(self, info: ActorInfo) -> ActorHandle[Any]:
-        """Return a weak handle (not counted) from the node's record of a named actor."""
+        """Return a weak handle (not counted, without a limit of calls) from the node's record of a named actor."""
         methods: dict[str, MethodInfo] = cloudpickle.loads(info.methods) if info.methods else {}
-        client = self.client(info.actor_id, info.class_name, info.creation_object, methods)
+        calling = msgspec.msgpack.decode(info.calling, type=CallingOptions) if info.calling else CallingOptions()
+        client = self._client(info.actor_id, info.class_name, info.creation_object, methods, calling)
         is_async = any(method.is_async for method in client.methods.values())
-        client.ordered = client.ordered and not is_async
-        token = ActorToken(
-            info.actor_id, info.class_name, client.methods, client, None, info.name, info.namespace, -1, is_async
-        )
-        return ActorHandle(token)
+        return ActorHandle(token_of_client(client, None, info.name, info.namespace, is_async))
 
     def handle_from_spec(self, spec: ActorSpec) -> ActorHandle[Any]:
         """Return a weak handle to the actor that lives in this process."""
@@ -52,15 +50,17 @@ class ActorHandles:
             namespace=spec.namespace,
             creation_object=spec.creation_object,
             methods=spec.methods,
+            calling=spec.calling,
         )
         return self.handle_of(info)
 
-    def client(self, actor_id: bytes, class_name: str, creation: bytes, methods: dict[str, MethodInfo]) -> ActorClient:
+    def _client(
+        self, actor_id: bytes, class_name: str, creation: bytes, methods: dict[str, MethodInfo], calling: CallingOptions
+    ) -> ActorClient:
         with self._rt.lock:
             client = self._clients.get(actor_id)
             if client is None:
-                client = ActorClient(self._rt, actor_id, class_name, creation)
-                client.methods = methods
+                client = ActorClient(self._rt, actor_id, class_name, creation, methods, calling)
                 self._clients[actor_id] = client
                 self._rt.to_node(to_node.WatchActor(actor_id))
                 self._rt.flush_node()
@@ -83,8 +83,7 @@ class ActorHandles:
             token.namespace,
             token.max_pending_calls,
             token.is_async,
-            client.ordered,
-            client.max_task_retries,
+            client.calling,
         )
 
     def restore(
@@ -98,19 +97,36 @@ class ActorHandles:
         namespace: str,
         max_pending_calls: int,
         is_async: bool,
-        ordered: bool,
-        max_task_retries: int,
+        calling: CallingOptions,
     ) -> ActorToken:
         """Return the token of a handle that came from another process."""
         client = self._clients.get(actor_id)
         if client is None:
-            client = self.client(actor_id, class_name, creation, cloudpickle.loads(methods_blob))
+            client = self._client(actor_id, class_name, creation, cloudpickle.loads(methods_blob), calling)
             client.methods_blob = methods_blob
-            client.ordered = ordered
-            client.max_task_retries = max_task_retries
         if ref is not None:
             with self._rt.lock:
                 self._by_creation[creation] = client
-        return ActorToken(
-            actor_id, class_name, client.methods, client, ref, name, namespace, max_pending_calls, is_async
-        )
+        return token_of_client(client, ref, name, namespace, is_async, max_pending_calls)
+
+
+def token_of_client(
+    client: ActorClient,
+    ref: ObjectRef[Any] | None,
+    name: str,
+    namespace: str,
+    is_async: bool,
+    max_pending_calls: int = -1,
+) -> ActorToken:
+    """Return what all handles around ``client`` share; ``ref`` counts them (None: they do not keep the actor alive)."""
+    return ActorToken(
+        client.actor_id,
+        client.class_name,
+        client.methods,
+        client,
+        ref,
+        name,
+        namespace,
+        max_pending_calls,
+        is_async,
+    )

@@ -19,10 +19,16 @@ from core.protocol import from_node, peer, to_node
 from core.protocol.records import ActorInfo, ActorSpec, DeathCause
 from core.refs import ActorHandle, ActorToken, MethodInfo, ObjectRef
 from core.runtime import causes
-from core.runtime.actor_client import ActorClient, ExecutorOptions, ExportedClass, InitArguments, is_ordered
-from core.runtime.actor_handles import ActorHandles
+from core.runtime.actor_client import (
+    ActorClient,
+    CallingOptions,
+    ExecutorOptions,
+    ExportedClass,
+    InitArguments,
+    is_ordered,
+)
+from core.runtime.actor_handles import ActorHandles, token_of_client
 from core.runtime.connection import Connection
-from core.runtime.exports import digest
 from core.runtime.objects import INLINE, Entry
 from core.runtime.packing import unpicklable_error
 from core.runtime.tasks import BATCH, LINGER
@@ -72,10 +78,8 @@ class Actors:
         init.dependencies = ()
         creation = init.id + _FIRST
         actor_id = ids.actor_id(init.id)
-        client = ActorClient(rt, actor_id, cls.name, creation)
-        client.methods = cls.methods
-        client.max_task_retries = options.max_task_retries
-        client.ordered = is_ordered(cls, options)
+        calling = CallingOptions(is_ordered(cls, options), options.max_task_retries)
+        client = ActorClient(rt, actor_id, cls.name, creation, cls.methods, calling)
         client.init = init
         spec = self._spec(cls, exported, client, options, init, dependencies)
         with self._reactor.lock:
@@ -88,16 +92,8 @@ class Actors:
             self._clients[actor_id] = client
             if not options.detached:
                 self._by_creation[creation] = client
-        token = ActorToken(
-            actor_id,
-            cls.name,
-            cls.methods,
-            client,
-            ObjectRef(creation),
-            options.name,
-            spec.namespace,
-            options.max_pending_calls,
-            cls.is_async,
+        token = token_of_client(
+            client, ObjectRef(creation), options.name, spec.namespace, cls.is_async, options.max_pending_calls
         )
         if options.labels and (reason := rt.misfit(options.labels)):
             with self._reactor.lock:
@@ -146,7 +142,7 @@ class Actors:
                 blob = dumps_code(cls.cls)
             except Exception as error:  # user code: class bodies may hold anything
                 raise unpicklable_error(f"actor class {cls.name}", cls.cls, error) from error
-            exported = ExportedClass(self._rt, digest(blob), blob)
+            exported = ExportedClass(self._rt, blob)
             cls.exported = exported
         return exported
 
@@ -159,13 +155,7 @@ class Actors:
         init: Task,
         dependencies: tuple[tuple[bytes, int, str], ...],
     ) -> ActorSpec:
-        executor = ExecutorOptions(
-            options.max_concurrency,
-            list(options.concurrency_groups),
-            cls.is_async,
-            options.max_task_retries,
-            options.max_pending_calls,
-        )
+        executor = ExecutorOptions(options.max_concurrency, list(options.concurrency_groups), cls.is_async)
         if not exported.methods:
             exported.methods = cloudpickle.dumps(cls.methods)
         return ActorSpec(
@@ -173,7 +163,6 @@ class Actors:
             client.creation,
             self._rt.address,
             cls.name,
-            exported.digest,
             exported.blob,
             msgspec.msgpack.encode(InitArguments(init.id, init.args, list(dependencies), init.args_stored)),
             self._with_env(options.placement),
@@ -185,6 +174,7 @@ class Actors:
             options.max_restarts,
             msgspec.msgpack.encode(executor),
             exported.methods,
+            msgspec.msgpack.encode(client.calling),
         )
 
     def _with_env(self, placement: LeaseSpec) -> LeaseSpec:
@@ -204,7 +194,7 @@ class Actors:
             raise rt.stale(f"actor {token.class_name}")
         options: MethodOptions = method.options
         returns = options.num_returns
-        retries = client.max_task_retries if options.max_task_retries is None else options.max_task_retries
+        retries = client.calling.max_task_retries if options.max_task_retries is None else options.max_task_retries
         task = Task(rt.next_task_id(), method.name, b"", _NO_COST, returns, retries)
         task.options = options
         task.pool = client
@@ -236,14 +226,14 @@ class Actors:
     def _hold(self, client: ActorClient, task: Task) -> None:
         if client.state == "DEAD":
             self._rt.settling.finish_failed(task, self._dead_error(client))
-        elif client.ordered or task.missing == 0:
+        elif client.calling.ordered or task.missing == 0:
             client.queue.append(task)
             if client.connection is not None:
                 self._flush(client)
 
     def _ready(self, task: Task, client: ActorClient) -> None:
         """A call's dependencies are there (under the lock)."""
-        if not client.ordered:
+        if not client.calling.ordered:
             client.queue.append(task)
         if client.state == "DEAD":
             self._fail_queue(client)

@@ -227,7 +227,7 @@ class ActorTable:
         actor.state = DEAD
         actor.cause = cause
         info = _info(actor)
-        info.address = info.methods = b""
+        info.address = info.methods = info.calling = b""
         info.init_error = init_error
         del self.actors[spec.actor_id]
         self._kill_at.pop(spec.actor_id, None)
@@ -325,12 +325,12 @@ def _info(actor: Actor) -> ActorInfo:
         actor.worker if alive else b"",
         actor.pid if alive else 0,
         actor.restarts,
-        -1 if spec.max_restarts < 0 else spec.max_restarts - actor.restarts,
         spec.class_name,
         spec.name,
         spec.namespace,
         spec.detached,
         spec.creation_object,
         spec.methods,
+        spec.calling,
         actor.cause,
     )
