@@ -9,6 +9,7 @@ import gc
 import re
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ def digest(*arrays: Any) -> int:
 
 
 @core.remote
-def random_bytes(seed: int, size: int) -> Any:
+def random_bytes(seed: int, size: int, tally: Path | None = None) -> Any:
+    if tally is not None:
+        with tally.open("a") as file:
+            file.write(f"{seed}\n")
     return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
 
 
@@ -83,8 +87,11 @@ def test_room_comes_back_when_references_go(session: Any) -> None:
 
 
 @small_store
-def test_a_lost_file_of_a_result_is_made_again_and_that_of_a_put_is_one_clear_error(session: Any) -> None:
-    results = [random_bytes.remote(seed, 5 * MIB) for seed in range(10)]
+@pytest.mark.parametrize("reader", ["driver", "tasks"])
+def test_a_lost_file_of_a_result_is_made_again_and_that_of_a_put_is_one_clear_error(
+    session: Any, reader: str, tmp_path: Path
+) -> None:
+    results = [random_bytes.remote(seed, 5 * MIB, tmp_path / "runs") for seed in range(10)]
     puts = [core.put(np.full(5 * MIB, number, np.uint8)) for number in range(10)]
     sums = core.get([digest.remote(ref) for ref in results], timeout=SOON)
     more = [core.put(np.zeros(5 * MIB, np.uint8)) for _ in range(20)]
@@ -92,7 +99,12 @@ def test_a_lost_file_of_a_result_is_made_again_and_that_of_a_put_is_one_clear_er
     assert len(found) >= 20
     for path in found:
         path.unlink()
-    assert core.get([digest.remote(ref) for ref in results], timeout=SOON) == sums
+    if reader == "driver":
+        assert [int(core.get(ref, timeout=SOON).sum()) for ref in results] == sums
+    else:
+        assert core.get([digest.remote(ref) for ref in results], timeout=SOON) == sums
+    runs = Counter((tmp_path / "runs").read_text().split())
+    assert max(runs.values()) == 2, "once, and once again"
     told = []
     for number, ref in enumerate(puts):
         try:

@@ -91,7 +91,8 @@ class Exchange:
     def borrowed(self, connection: Connection, message: peer.Borrowed) -> None:
         for object_id, size in message.stored:
             entry = self._rt.table.entries.get(object_id)
-            if entry is not None and entry.state == PENDING:
+            # The answer to a Fetch is the later word: that one may have told the owner that this copy is lost.
+            if entry is not None and entry.state == PENDING and not entry.fetching:
                 self._rt.settling.fulfil(connection, object_id, entry, peer.Value("s", b"", size))
         self._rt.borrowing.answered(message)
 

@@ -30,7 +30,11 @@ class Lineage:
         task.dependencies = task.nested = ()
 
     def reconstruct(self, object_id: bytes, entry: Entry) -> bool:
-        """The stored value of an owned object is gone: make it again; False if that is not possible."""
+        """The stored value of an owned object is gone: make it again; False if that is not possible.
+
+        Nothing is freed: the node has forgotten what is lost, and of a sibling that is still there it keeps the old
+        copy. What is freed now could reach the node after the new copy, and would take that.
+        """
         task = entry.task
         if task is None or task.retries_left == 0 or type(task.function) is str:
             return False
@@ -41,7 +45,6 @@ class Lineage:
         for index in range(max(1, task.returns)):
             other = self._rt.table.entries.get(ids.object_id(task.id, index))
             if other is not None and other.state == STORED:
-                self._rt.store.free(ids.object_id(task.id, index))
                 other.state, other.task = PENDING, task
         task.stored = 0
         for dependency, _, _ in task.dependencies:
