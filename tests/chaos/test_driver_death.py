@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -90,6 +92,22 @@ def test_driver_and_daemon_killed_at_once_leave_nothing() -> None:
         daemon = driver.daemon
         send(psutil.Process(driver.process.pid), signal.SIGKILL)
         send(daemon, signal.SIGKILL)
+        driver.wait()
+        driver.assert_nothing_remains()
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs to see the very moment of a death (pidfd, Linux)")
+def test_a_daemon_killed_while_it_tidies_up_leaves_nothing() -> None:
+    """The zygote, which would tidy up after it, is there until all is tidied up."""
+    with Driver("busy", "wait") as driver:
+        driver.wait_until_it_prints("ready")
+        daemon = driver.daemon
+        zygote = os.pidfd_open(driver.zygote.pid)
+        driver.process.kill()
+        assert select.select([zygote], [], [], SOON)[0], "the zygote ends"
+        with contextlib.suppress(ProcessLookupError):
+            send(daemon, signal.SIGKILL)
+        os.close(zygote)
         driver.wait()
         driver.assert_nothing_remains()
 

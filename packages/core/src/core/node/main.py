@@ -61,6 +61,8 @@ def main(argument: str) -> NoReturn:
         # The outermost shell: whatever it was, the log says it and nothing is left running.
         logging.getLogger(__name__).exception("the node daemon failed")
         _tell_launcher(config, traceback.format_exc())
+    # The zygote tidies up, and last of all ends itself: so all is tidied up even if this process is killed meanwhile.
+    process.end_child(zygote_pid, REAP_SECONDS)
     process.end_descendants(REAP_SECONDS)
     # Not needed before, and slow to import.
     from core.node import session  # noqa: PLC0415

@@ -43,6 +43,15 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def end_child(pid: int, patience: float) -> None:
+    """Ask a child to end (SIGTERM) and reap it; wait for that at most ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGTERM)
+        while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+
 def end_descendants(patience: float) -> None:
     """End and reap every descendant of this process, which must have called :func:`adopt_orphans`.
 
