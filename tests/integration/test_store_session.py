@@ -84,3 +84,21 @@ def test_a_killed_worker_gives_its_room_back(session: Any) -> None:
     held = [core.get(core.put(np.full(MIB, number, np.float64))) for number in range(11)]
     assert [array[0] for array in held] == list(range(11))
     assert not spilled_files(session)
+
+
+def test_the_spill_directory_of_one_session_is_not_the_next_ones(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "disk"
+    elsewhere.mkdir()
+    options = {"num_cpus": 1, "object_store_memory": 80 * MIB}
+    with core.init(object_spilling_directory=str(elsewhere), **options):
+        kept = [core.put(np.full(MIB, number, np.float64)) for number in range(15)]
+        (made,) = elsewhere.iterdir()
+        assert list(made.iterdir())
+        assert [int(core.get(ref)[0]) for ref in kept] == list(range(15))
+        del kept
+    assert not list(elsewhere.iterdir())
+    with core.init(**options) as session:
+        kept = [core.put(np.full(MIB, number, np.float64)) for number in range(15)]
+        assert spilled_files(session)
+        assert not list(elsewhere.iterdir())
+        del kept

@@ -116,7 +116,8 @@ class StoreMachine(RuleBasedStateMachine):
             if member.inbox:
                 member.read_one()
         if not any(member.out or member.inbox for member in self.members.values()):
-            self.pass_time(0.05)
+            due = self.service.deadline
+            self.pass_time(0.5 if due is None else max(0.0, due - self.now))
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds

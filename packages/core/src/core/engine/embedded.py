@@ -34,8 +34,6 @@ def start(config: InitConfig) -> NativeEngine:
     store = config.object_store_memory or max(MIN_STORE, int(_total_memory() * STORE_SHARE))
     resources.setdefault("object_store_memory", store * RESOURCE_UNIT)
     parent = Path(config.temp_dir) if config.temp_dir else None
-    if config.object_spilling_directory:
-        os.environ["SKATE_SPILL_DIR"] = config.object_spilling_directory
     node = launcher.start(_node_config(config, resources, store), parent)
     try:
         return _join(node, config)
@@ -47,7 +45,15 @@ def start(config: InitConfig) -> NativeEngine:
 
 
 def _node_config(config: InitConfig, resources: dict[str, int], store: int) -> NodeConfig:
-    return NodeConfig("", resources, store, labels=config.labels, prestarted_workers=config.prestarted_workers)
+    spill_parent = config.object_spilling_directory and str(Path(config.object_spilling_directory).absolute())
+    return NodeConfig(
+        "",
+        resources,
+        store,
+        labels=config.labels,
+        spill_parent=spill_parent,
+        prestarted_workers=config.prestarted_workers,
+    )
 
 
 def _join(node: launcher.NodeProcess, config: InitConfig) -> NativeEngine:

@@ -23,6 +23,8 @@ class NodeConfig(Struct, frozen=True):
     node_name: str = "127.0.0.1"
     node_ip: str = "127.0.0.1"
     labels: dict[str, str] = {}
+    #: parent directory of spilled objects; empty for what ``SKATE_SPILL_DIR`` says
+    spill_parent: str = ""
     #: idle workers that are kept ready; None for one per CPU
     prestarted_workers: int | None = None
     #: module whose ``run(start)`` a forked worker executes

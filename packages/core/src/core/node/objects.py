@@ -24,6 +24,8 @@ from core.store.arena import Arena
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two ticks while time alone may change something.
+TICK_SECONDS = 0.05
 #: After this many seconds without a new extent, pages of free ranges go back to the system.
 IDLE_SECONDS = 10.0
 #: At most so many bytes at a time, since that takes the kernel 20 ms.
@@ -36,11 +38,12 @@ class ObjectService:
     """All methods are called in the node's loop; only ``post`` is called from the spill thread.
 
     Args:
-        session_dir: where spilled objects go, unless ``SKATE_SPILL_DIR`` says otherwise.
+        session_dir: the session's directory.
         capacity: size of the arena in bytes, rounded up to whole pages. Memory is used as it is touched.
         send: ``send(address, message)`` to a driver or worker; must ignore unknown addresses.
         post: ``post(call)`` runs ``call()`` in the loop soon; thread-safe.
         clock: monotonic time in seconds; the same that ``tick`` is called with.
+        spill_parent: where spilled objects go (see :class:`~core.node.spill.SpillDirectory`).
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class ObjectService:
         send: Callable[[bytes, Any], None],
         post: Callable[[Callable[[], None]], None],
         clock: Callable[[], float] = time.monotonic,
+        spill_parent: str = "",
     ) -> None:
         #: size of the arena
         self.arena_bytes = -(-capacity // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -60,13 +64,13 @@ class ObjectService:
         self._send = send
         self._post = post
         self._clock = clock
-        self._files = SpillDirectory(session_dir)
+        self._files = SpillDirectory(session_dir, spill_parent)
         self._spiller = Spiller(self.arena_fd, self._files, self._spill_done)
         #: files given to processes for objects larger than the arena, by process
         self._granted: dict[bytes, set[str]] = {}
         #: ranges whose pages may be in memory
         self._touched = RangeAllocator()
-        self._lent_at = clock()
+        self._lent_at = self._ticked_at = clock()
         #: when a failing disk was last logged
         self._logged_at = self._lent_at - _LOG_SECONDS
         self._closed = False
@@ -109,12 +113,18 @@ class ObjectService:
             return False
         return True
 
+    @property
+    def deadline(self) -> float | None:
+        """When :meth:`tick` has something to do; None for some time in the next seconds."""
+        return self._ticked_at + TICK_SECONDS if self._directory.restless else None
+
     def tick(self, now: float) -> None:
-        """Do what is due by time; call it every 50 ms or so.
+        """Do what is due by time.
 
         Args:
             now: the time by ``clock``.
         """
+        self._ticked_at = now
         if self._directory.restless:
             self._feed(rec.Tick())
         if now - self._lent_at >= IDLE_SECONDS and self._touched:

@@ -39,7 +39,7 @@ from core.state.waits import WaitGraph
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between calls of the object service's ``tick``.
+#: Seconds between two looks at what has no deadline of its own.
 TICK_SECONDS = 0.5
 #: While more bytes than this wait for a driver, log lines wait too (and are dropped beyond a limit).
 LOG_BACKLOG_BYTES = 4 * 1024 * 1024
@@ -78,7 +78,11 @@ class NodeService:
             self.loop, zygote, self._printed, self._start_failed, self._worker_gone, self._zygote_lost
         )
         self.objects = ObjectService(
-            Path(config.session_dir), config.object_store_bytes, self._server.send, self.loop.post
+            Path(config.session_dir),
+            config.object_store_bytes,
+            self._server.send,
+            self.loop.post,
+            spill_parent=config.spill_parent,
         )
         self._inquiries = Inquiries(self._server)
         self._key_values = KeyValueService(self._server.send)
@@ -102,6 +106,7 @@ class NodeService:
     def _next_timer(self) -> float:
         times = (
             self._next_tick,
+            self.objects.deadline,
             self._memory.deadline,
             self.scheduler.deadline,
             self.actors.deadline,
@@ -112,6 +117,8 @@ class NodeService:
         return min(at for at in times if at is not None)
 
     def _on_timer(self, now: float) -> None:
+        if self.objects.deadline is not None and self.objects.deadline <= now:
+            self.objects.tick(now)
         if self._next_tick <= now:
             self._next_tick = now + TICK_SECONDS
             self.objects.tick(now)

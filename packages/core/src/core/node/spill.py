@@ -1,7 +1,8 @@
 """Objects on disk: one file each, written by a thread of its own so that the node's loop never waits for a disk.
 
-Files lie in ``<session>/spill`` (mode 0700, files 0600). ``SKATE_SPILL_DIR`` names another parent directory, for a
-larger or faster disk; ``<session>/spill`` is then a symbolic link, so that whoever removes the session finds them.
+Files lie in ``<session>/spill`` (mode 0700, files 0600). ``init`` or ``SKATE_SPILL_DIR`` may name another parent
+directory, for a larger or faster disk; ``<session>/spill`` is then a symbolic link, so that whoever removes the session
+finds them.
 
 Bytes go from the arena to the file with ``sendfile``: no copy through this process, and no page of the arena is mapped
 here (2,190 MB/s against 703 MB/s for writing from a mapping, measured).
@@ -29,10 +30,16 @@ _CLOSE_SECONDS = 5.0
 
 
 class SpillDirectory:
-    """Where spilled objects lie; made on first use."""
+    """Where spilled objects lie; made on first use.
 
-    def __init__(self, session_dir: Path) -> None:
+    Args:
+        session_dir: the session's directory.
+        parent: another directory to make it in; empty for what ``SKATE_SPILL_DIR`` says, else the session's.
+    """
+
+    def __init__(self, session_dir: Path, parent: str = "") -> None:
         self._session_dir = session_dir
+        self._parent = parent or os.environ.get(SPILL_DIR_VARIABLE, "")
         self._path: Path | None = None
         self._counter = 0
 
@@ -45,11 +52,10 @@ class SpillDirectory:
         """
         if self._path is None:
             link = self._session_dir / "spill"
-            parent = os.environ.get(SPILL_DIR_VARIABLE)
-            if parent:
+            if self._parent:
                 import tempfile  # noqa: PLC0415 - 4 ms, and few sessions need it
 
-                made = Path(tempfile.mkdtemp(prefix=f"skate-spill-{self._session_dir.name}-", dir=parent))
+                made = Path(tempfile.mkdtemp(prefix=f"skate-spill-{self._session_dir.name}-", dir=self._parent))
                 link.symlink_to(made)
                 self._path = made
             else:

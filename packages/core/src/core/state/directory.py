@@ -125,7 +125,7 @@ class Directory:
 
     @property
     def restless(self) -> bool:
-        """Whether time alone may change something, so that ``Tick`` is needed soon (every 50 ms)."""
+        """Whether time alone may change something, so that a ``Tick`` is needed every few hundredths of a second."""
         return bool(self.waiting or self._evictions or self._pin_waits)
 
     # -- processes -------------------------------------------------------------------------------------------------
