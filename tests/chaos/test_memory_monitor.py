@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 import core
-from core.node.memory import THRESHOLD_VARIABLE, read_usage
+from core.node.machine import memory_usage
+from core.node.memory import THRESHOLD_VARIABLE
 from tests.chaos.driver import SOON
 from tests.conformance.rendezvous import Gate, Tally
 
@@ -49,7 +50,7 @@ class Innocent:
 @pytest.fixture
 def tight(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A session whose memory is nearly used up."""
-    used, limit = read_usage()
+    used, limit = memory_usage()
     if not limit:
         pytest.skip("this system does not tell how much memory is used (no /proc/meminfo)")
     if limit - used < 2 * ENOUGH:

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from core.node.memory import FAST_SECONDS, SETTLE_SECONDS, SLOW_SECONDS, MemoryMonitor, read_usage
+from core.node.machine import memory_usage
+from core.node.memory import FAST_SECONDS, SETTLE_SECONDS, SLOW_SECONDS, MemoryMonitor
 from core.protocol.records import DeathCause
 from core.state.memory_policy import MIN_VICTIM_BYTES, Usage, choose_victim
 from core.state.waits import EDGE_SECONDS, WaitGraph
@@ -51,7 +52,7 @@ def test_the_monitor_samples_faster_near_the_threshold_and_gives_a_victim_time(m
 
 
 def test_this_machine_tells_its_memory() -> None:
-    used, limit = read_usage()
+    used, limit = memory_usage()
     assert 0 < used < limit
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from core import ids
 from core.descriptors import InitConfig
 from core.exceptions import RaySystemError
-from core.node import launcher
+from core.node import launcher, machine
 from core.node.config import NodeConfig
 from core.specs import RESOURCE_UNIT
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 #: Modules that workers should have imported already if the driver has, as far as they are cheap to keep.
 PRELOADED = ("asyncio", "numpy")
-#: Share of the machine's memory that objects may use (Ray's figure).
-STORE_SHARE = 0.3
+#: Shares of the memory that objects, and that tasks and actors may ask for (Ray's figures).
+STORE_SHARE, TASK_SHARE = 0.3, 0.7
 MIN_STORE = 64 * 1024 * 1024
 
 
@@ -31,7 +31,7 @@ def start(config: InitConfig) -> NativeEngine:
         RaySystemError: the daemon does not come up; the message has the end of its log.
     """
     resources = _resources(config)
-    store = config.object_store_memory or max(MIN_STORE, int(_total_memory() * STORE_SHARE))
+    store = config.object_store_memory or _store_bytes()
     resources.setdefault("object_store_memory", store * RESOURCE_UNIT)
     parent = Path(config.temp_dir) if config.temp_dir else None
     node = launcher.start(_node_config(config, resources, store), parent)
@@ -86,18 +86,19 @@ def _join(node: launcher.NodeProcess, config: InitConfig) -> NativeEngine:
 
 
 def _resources(config: InitConfig) -> dict[str, int]:
-    cpus = config.num_cpus if config.num_cpus is not None else _cpus()
+    cpus = config.num_cpus if config.num_cpus is not None else machine.cpus()
     gpus = config.num_gpus if config.num_gpus is not None else _gpus()
     amounts = {"CPU": cpus, "GPU": gpus, **config.resources}
     resources = {name: round(amount * RESOURCE_UNIT) for name, amount in amounts.items() if amount or name == "CPU"}
-    resources["memory"] = (config.memory or int(_total_memory() * 0.7)) * RESOURCE_UNIT
+    resources["memory"] = (config.memory or int(machine.memory() * TASK_SHARE)) * RESOURCE_UNIT
     return resources
 
 
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _store_bytes() -> int:
+    size = max(MIN_STORE, int(machine.memory() * STORE_SHARE))
+    # To the kernel the store is a file.
+    largest_file = machine.soft_limit("RLIMIT_FSIZE")
+    return size if largest_file is None else max(1, min(size, largest_file))
 
 
 def _gpus() -> int:
@@ -106,7 +107,3 @@ def _gpus() -> int:
         return len([device for device in visible.split(",") if device.strip() and device.strip() != "-1"])
     devices = Path("/proc/driver/nvidia/gpus")
     return len(list(devices.iterdir())) if devices.is_dir() else 0
-
-
-def _total_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,16 +1,15 @@
 """The memory monitor: samples how much memory is used and ends the hog before the kernel ends somebody.
 
-The limit is that of the control group if there is one, else the machine's. Far from the threshold one small file is
-read per second; near it, four times a second, and only above it the workers are looked at.
+The limit is the machine's, or that of the control group with the largest share in use. Far from the threshold a few
+small files are read per second; near it, four times a second, and only above it the workers are looked at.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
-from core.node import process
+from core.node import machine, process
 from core.protocol.records import DeathCause
 from core.state.memory_policy import Usage, choose_victim
 
@@ -23,7 +22,6 @@ FAST_SECONDS = 0.25
 #: Seconds a victim has to give its memory back before another is chosen.
 SETTLE_SECONDS = 1.0
 
-_CGROUP = Path("/sys/fs/cgroup")
 _MIB = 1024 * 1024
 
 
@@ -44,7 +42,7 @@ class MemoryMonitor:
     ) -> None:
         self._processes = processes
         self._kill = kill
-        self._used = used if used is not None else read_usage
+        self._used = used if used is not None else machine.memory_usage
         self._threshold = _threshold()
         #: when to sample next (monotonic seconds)
         self.deadline = 0.0
@@ -66,42 +64,6 @@ class MemoryMonitor:
         )
         self._kill(victim.address, DeathCause("oom", detail=detail, pid=victim.pid))
         self.deadline = now + SETTLE_SECONDS
-
-
-def read_usage() -> tuple[int, int]:
-    """Return (used, limit) in bytes of the control group, or of the machine if that is tighter; (0, 0) if unknown."""
-    machine = _machine()
-    group = _cgroup()
-    if group is None or (machine[1] and group[1] >= machine[1]):
-        return machine
-    return group
-
-
-def _machine() -> tuple[int, int]:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0, 0
-    fields = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines[:5])}
-    total = fields.get("MemTotal", 0)
-    return total - fields.get("MemAvailable", total), total
-
-
-def _cgroup() -> tuple[int, int] | None:
-    for current, limit, inactive in (
-        ("memory.current", "memory.max", "inactive_file"),
-        ("memory/memory.usage_in_bytes", "memory/memory.limit_in_bytes", "total_inactive_file"),
-    ):
-        try:
-            used, most = (_CGROUP / current).read_text(), (_CGROUP / limit).read_text().strip()
-            stat = (_CGROUP / current).with_name("memory.stat").read_text()
-        except OSError:
-            continue
-        if most == "max":
-            return None
-        cache = next((int(line.split()[1]) for line in stat.splitlines() if line.startswith(inactive + " ")), 0)
-        return max(0, int(used) - cache), int(most)
-    return None
 
 
 def _threshold() -> float:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from core import ids
 from core.descriptors import InitConfig, RuntimeFacts
 from core.engine.inline.calls import TaskContext, current_task
+from core.node import machine
 from core.runtime_env import env_dict, merged_env
 from core.specs import RESOURCE_UNIT, LeaseSpec, Resources
 
@@ -55,7 +56,7 @@ class InlineSession:
     def total_resources(self) -> dict[str, float]:
         """Return the resources of the node."""
         config = self._config
-        cpus = config.num_cpus if config.num_cpus is not None else float(len(os.sched_getaffinity(0)))
+        cpus = config.num_cpus if config.num_cpus is not None else float(machine.cpus())
         total = {
             "CPU": cpus,
             "GPU": config.num_gpus or 0.0,
