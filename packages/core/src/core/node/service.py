@@ -72,6 +72,8 @@ class NodeService:
         self.jobs: dict[bytes, Job] = {}
         #: the first driver that is the process which started the daemon: the session ends with its connection
         self._own_driver = b""
+        #: the driver, where it is our parent and nothing but that tells of its death
+        self._watched_parent = 0
         self._waits = WaitGraph()
         self._server = Server(self.loop, listener, self._received, self._disconnected)
         self._processes = WorkerProcesses(
@@ -123,6 +125,8 @@ class NodeService:
             self._next_tick = now + TICK_SECONDS
             self.objects.tick(now)
             reap_orphans(self.zygote_pid)
+            if self._watched_parent and os.getppid() != self._watched_parent:
+                self.loop.stop()
         if self._memory.deadline <= now:
             self._memory.sample(now)
         if self.scheduler.deadline is not None and self.scheduler.deadline <= now:
@@ -282,17 +286,16 @@ class NodeService:
 
     def _watch_driver(self) -> None:
         """See the driver's death even if a child of it keeps its sockets open."""
-        if not self.config.driver_pid or not hasattr(os, "pidfd_open"):
+        if not self.config.driver_pid:
             return
         try:
             fd = os.pidfd_open(self.config.driver_pid)
         except ProcessLookupError:
             self.loop.stop()
-            return
-        except OSError as error:
-            logger.info("the driver's process cannot be watched: %s", error)
-            return
-        self.loop.watch(fd, selectors.EVENT_READ, lambda events: self.loop.stop())
+        except (AttributeError, OSError):  # not this system, or an old kernel: a parent can still be seen to die
+            self._watched_parent = self.config.driver_pid if os.getppid() == self.config.driver_pid else 0
+        else:
+            self.loop.watch(fd, selectors.EVENT_READ, lambda events: self.loop.stop())
 
     # messages
 
@@ -351,7 +354,7 @@ class NodeService:
         if message.kind == "worker":
             self._schedule(sc.WorkerReady(message.address, self._processes.by_address[message.address].pid))
             return
-        if not self._own_driver and connection.pid == self.config.driver_pid:
+        if not self._own_driver and (connection.pid or message.pid) == self.config.driver_pid:
             self._own_driver = message.address
         if message.preload:
             self._zygote.send(Preload(message.preload))

@@ -61,7 +61,9 @@ class Zygote:
 
     def run(self) -> NoReturn:
         """Serve until the daemon is gone."""
-        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_read, False)
+        os.set_blocking(wake_write, False)
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -134,19 +136,21 @@ class Zygote:
         gc.freeze()
 
     def _fork(self, start: WorkerStart) -> None:
-        out_read, out_write = os.pipe2(os.O_CLOEXEC)
-        err_read, err_write = os.pipe2(os.O_CLOEXEC)
+        pipes: list[int] = []
         zygote = os.getpid()
         # A terminate signal must not run the zygote's handler in the child.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
         try:
+            pipes += os.pipe()
+            pipes += os.pipe()
             pid = os.fork()
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
-            for fd in (out_read, out_write, err_read, err_write):
+            for fd in pipes:
                 os.close(fd)
             self._send(ForkFailed(start.token, f"cannot fork a worker: {error}"), [])
             return
+        out_read, out_write, err_read, err_write = pipes
         if pid == 0:
             self._become_worker(start, zygote, out_write, err_write)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))

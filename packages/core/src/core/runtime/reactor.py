@@ -93,8 +93,9 @@ class Reactor:
         self._role_thread = 0
         #: a thread is about to keep it for good: whoever has it lets go
         self._claimed = False
-        self._poller: Any = select.epoll() if hasattr(select, "epoll") else select.poll()
-        self._seconds = hasattr(select, "epoll")
+        #: whether the poller sees changes of its set while it polls: poll, where there is no epoll (macOS), does not
+        self._live = hasattr(select, "epoll")
+        self._poller: Any = select.epoll() if self._live else select.poll()
         self._in, self._in_out = select.POLLIN, select.POLLIN | select.POLLOUT
         self._connections: dict[int, Connection] = {}
         #: connections with queued output, flushed at the next opportunity
@@ -135,6 +136,8 @@ class Reactor:
         self._poller.register(fd, self._in)
 
     def remove(self, connection: Connection) -> None:
+        if not self._live:
+            self.wake_if_polling()
         """Stop reading a connection and close it."""
         fd = connection.sock.fileno()
         if fd >= 0 and self._connections.pop(fd, None) is not None:
@@ -294,7 +297,10 @@ class Reactor:
             read()
             loop.call_later(every, look)
 
-        loop.add_reader(self._poller.fileno(), read)
+        if self._live:
+            loop.add_reader(self._poller.fileno(), read)
+        else:
+            threading.Thread(target=self._watch_for, args=(loop, read), name="skate-watch", daemon=True).start()
         loop.call_soon(look)
         try:
             loop.run_forever()
@@ -307,6 +313,26 @@ class Reactor:
         """Read what is there, without waiting, if nobody else reads (called by submitting threads)."""
         if self._role.acquire(False):
             try:
+    def _watch_for(self, loop: Any, read: Callable[[], None]) -> None:
+        """Have an event loop read whenever there is something, where the loop cannot watch the poller itself."""
+        read_it = threading.Event()
+
+        def read_once() -> None:
+            read()
+            read_it.set()
+
+        while not self.closed:
+            poller = select.poll()
+            with self.lock:
+                for connection in self._connections.values():
+                    poller.register(connection.sock, self._in_out if connection.pending else self._in)
+            poller.register(self._wake_read, self._in)
+            poller.register(self._listener_fd, self._in)
+            poller.poll()
+            read_it.clear()
+            loop.call_soon_threadsafe(read_once)
+            read_it.wait()
+
                 self.step(0)
             finally:
                 self._release_role()
@@ -334,7 +360,7 @@ class Reactor:
             timeout = left if timeout is None else min(timeout, left)
         if (timeout is None or timeout > IDLE_POLL) and self._handler.may_drain():
             timeout = IDLE_POLL
-        if self._seconds:
+        if self._live:
             events = self._poller.poll(-1 if timeout is None else timeout)
         else:
             events = self._poller.poll(None if timeout is None else timeout * 1000)
