@@ -30,6 +30,8 @@ def start(config: InitConfig) -> NativeEngine:
     Raises:
         RaySystemError: the daemon does not come up; the message has the end of its log.
     """
+    if not sys.executable:
+        raise RaySystemError("sys.executable is empty: without the path of an interpreter no process can be started")
     resources = _resources(config)
     store = config.object_store_memory or _store_bytes()
     resources.setdefault("object_store_memory", store * RESOURCE_UNIT)
@@ -39,6 +41,11 @@ def start(config: InitConfig) -> NativeEngine:
         return _join(node, config)
     except launcher.NodeStartError as error:
         raise RaySystemError(str(error)) from error
+    except ConnectionError as error:
+        # The daemon listens before it has all it needs.
+        reason = node.log_tail()
+        node.kill()
+        raise RaySystemError(f"the node daemon (pid {node.pid}) ended while it started\n{reason}".rstrip()) from error
     except BaseException:
         node.kill()
         raise
@@ -63,13 +70,14 @@ def _join(node: launcher.NodeProcess, config: InitConfig) -> NativeEngine:
     from core.runtime.logs import LogPrinter  # noqa: PLC0415
     from core.runtime.runtime import Runtime  # noqa: PLC0415
 
+    directory = _working_directory()
     hello = to_node.Hello(
         VERSION,
         ids.new_address(),
         "driver",
         os.getpid(),
-        sys_path=[str(Path(entry or ".").absolute()) for entry in sys.path],
-        cwd=str(Path.cwd()),
+        sys_path=[str(Path(directory, entry)) for entry in sys.path if entry or directory],
+        cwd=directory,
         namespace=config.namespace or "",
         log_to_driver=config.log_to_driver,
         preload=[*(name for name in PRELOADED if name in sys.modules), *config.preloaded_modules],
@@ -83,6 +91,13 @@ def _join(node: launcher.NodeProcess, config: InitConfig) -> NativeEngine:
     engine.take_signals()
     runtime.start()
     return engine
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""  # it was removed
 
 
 def _resources(config: InitConfig) -> dict[str, int]:

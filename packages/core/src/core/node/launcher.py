@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from core.node import session
-from core.node.config import SOCKET_NAME, NodeConfig
+from core.node.config import ENOUGH_DESCRIPTORS, SOCKET_NAME, NodeConfig
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 #: Seconds a daemon has to end by itself before it is killed.
@@ -118,6 +119,8 @@ def start(config: NodeConfig, session_parent: Path | None = None) -> NodeProcess
         SessionDirError: the directory for sessions belongs to somebody else.
         OSError: no process can be started.
     """
+    _fill_standard_descriptors()
+    _raise_descriptor_limit()
     parent = session_parent if session_parent is not None else session.default_parent()
     session.secure_parent(parent)
     session.sweep(parent)
@@ -149,3 +152,30 @@ def start(config: NodeConfig, session_parent: Path | None = None) -> NodeProcess
         os.close(log)
         os.close(lock)
     return NodeProcess(directory, process, ours)
+
+
+def _fill_standard_descriptors() -> None:
+    """Open those of the first three descriptors that are closed (``program <&-``), or sockets of ours would get them.
+
+    Whatever writes to standard output or error below Python would then write into our messages.
+    """
+    while True:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor > 2:
+            os.close(descriptor)
+            return
+
+
+def _raise_descriptor_limit() -> None:
+    """Let this process and those that it starts open more files, as far as the system allows and workers may need.
+
+    A driver has a connection to every worker, the daemon three descriptors for each; common limits are 256 (macOS) and
+    1,024.
+    """
+    import resource  # noqa: PLC0415 - only Unix has it
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = ENOUGH_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, ENOUGH_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a limit below the one that it tells
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -58,8 +58,12 @@ class ObjectService:
         #: size of the arena
         self.arena_bytes = -(-capacity // mmap.PAGESIZE) * mmap.PAGESIZE
         #: its descriptor, for ``Welcome``
-        self.arena_fd = create_arena(self.arena_bytes, session_dir)
-        self._arena = Arena(self.arena_fd, self.arena_bytes)
+        try:
+            self.arena_fd = create_arena(self.arena_bytes, session_dir)
+            self._arena = Arena(self.arena_fd, self.arena_bytes)
+        except (OSError, OverflowError) as error:
+            text = f"no object store of {self.arena_bytes:,} bytes is to be had: {error}; choose object_store_memory"
+            raise OSError(text) from error
         self._directory = Directory(self.arena_bytes)
         self._send = send
         self._post = post

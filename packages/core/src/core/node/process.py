@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from core.node.config import ENOUGH_DESCRIPTORS
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -33,6 +35,19 @@ def adopt_orphans() -> None:
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def close_descriptors(first: int) -> None:
+    """Close all descriptors of this process from ``first`` on."""
+    for listing in ("/proc/self/fd", "/dev/fd"):
+        with contextlib.suppress(OSError):
+            for name in os.listdir(listing):  # noqa: PTH208 - after a fork, with as little as possible
+                if int(name) >= first:
+                    with contextlib.suppress(OSError):
+                        os.close(int(name))
+            return
+    # The limit may be a thousand million, and trying all of them takes minutes.
+    os.closerange(first, min(os.sysconf("SC_OPEN_MAX"), ENOUGH_DESCRIPTORS))
 
 
 def children(pid: int) -> list[int]:
@@ -82,6 +97,8 @@ def anonymous_bytes(pid: int) -> int:
 
 def reap_orphans(zygote: int) -> None:
     """Reap descendants that came to this process when their worker died, but leave the zygote's status alone."""
+    if not hasattr(os, "waitid"):
+        return  # macOS, where nobody can adopt orphans either
     while True:
         try:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -90,5 +107,3 @@ def reap_orphans(zygote: int) -> None:
         if found is None or found.si_pid == zygote:
             return
         os.waitpid(found.si_pid, os.WNOHANG)
-    if not hasattr(os, "waitid"):
-        return  # macOS, where nobody can adopt orphans either

@@ -29,10 +29,14 @@ class SessionDirError(OSError):
 
 
 def default_parent() -> Path:
-    """Return ``<tmp>/skate-<uid>``, on ``/tmp`` itself if the configured one is too long for socket paths."""
+    """Return ``<tmp>/skate-<uid>``, on ``/tmp`` itself if the configured one does not suit.
+
+    Paths of sockets must be short, and messages are UTF-8 (the locale may be another).
+    """
     name = f"skate-{os.getuid()}"
     parent = Path(_temporary()) / name
-    if len(os.fsencode(parent)) + len("/session-") + 16 > MAX_DIRECTORY_BYTES:
+    too_long = len(os.fsencode(parent)) + len("/session-") + 16 > MAX_DIRECTORY_BYTES
+    if too_long or not str(parent).isprintable():
         parent = Path("/tmp") / name  # noqa: S108 - owner and mode are checked below
     return parent
 

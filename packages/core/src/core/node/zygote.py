@@ -222,7 +222,7 @@ def _replace_streams(stdout: int, stderr: int) -> None:
     os.dup2(null, 0)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    process.close_descriptors(3)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
@@ -233,9 +233,12 @@ def _replace_streams(stdout: int, stderr: int) -> None:
 def _apply_environment(start: WorkerStart) -> None:
     environment = start.runtime_env
     os.environ.update(environment.env_vars)
-    directory = environment.working_dir or start.cwd
-    if directory:
-        os.chdir(directory)
+    if environment.working_dir:
+        os.chdir(environment.working_dir)
+    elif start.cwd:
+        # The driver's directory may have been removed; the worker stays where the zygote is then.
+        with contextlib.suppress(OSError):
+            os.chdir(start.cwd)
     paths = [*environment.py_modules]
     if environment.working_dir:
         paths.append(environment.working_dir)

@@ -6,6 +6,7 @@ other processes print within the window are counted and reported in one line.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import OrderedDict
@@ -46,8 +47,7 @@ class LogPrinter:
     def show(self, message: from_node.Log | from_node.Notice, now: float) -> None:
         """Print what one message carries."""
         if isinstance(message, from_node.Notice):
-            sys.stderr.write(f"(skate) {message.level.upper()}: {message.text}\n")
-            sys.stderr.flush()
+            _print(sys.stderr, f"(skate) {message.level.upper()}: {message.text}\n")
             return
         self.expire(now)
         for line in message.lines:
@@ -86,10 +86,14 @@ class LogPrinter:
 
     @staticmethod
     def _write(line: LogLine, suffix: str) -> None:
-        stream: TextIO = sys.stderr if line.stream == 2 else sys.stdout
         name = f"{line.name} pid={line.pid}" if line.name else f"pid={line.pid}"
-        try:
-            stream.write(f"({name}) {line.text}{suffix}\n")
-            stream.flush()
-        except (OSError, ValueError):
-            pass  # the driver's own stream is closed: nobody could read it
+        _print(sys.stderr if line.stream == 2 else sys.stdout, f"({name}) {line.text}{suffix}\n")
+
+
+def _print(stream: TextIO | None, text: str) -> None:
+    """Write to a stream of the driver, unless it is closed or was so from the start: nobody could read it."""
+    if stream is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()

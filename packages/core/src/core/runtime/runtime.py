@@ -104,7 +104,14 @@ class Runtime:
         self.settling = Settling(self)
         self.patience = Patience(self)
         self.values = Values(self)
-        self._node = self._join(hello)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._node = self._join(sock, hello)
+        except BaseException:
+            sock.close()
+            self.reactor.close()
+            self.peers.close()
+            raise
         self.lineage = Lineage(self)
         self.tasks = Tasks(self)
         self.actors = Actors(self)
@@ -113,8 +120,7 @@ class Runtime:
         self.reactor.add(self._node)
         self.reactor.listen(self.peers.fileno())
 
-    def _join(self, hello: to_node.Hello) -> Connection:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def _join(self, sock: socket.socket, hello: to_node.Hello) -> Connection:
         sock.connect(str(self.session_dir / NODE_SOCKET))
         sock.sendall(framing.encode([hello]))
         decoder: framing.Decoder[Any] = framing.Decoder(from_node.FromNode)
@@ -124,7 +130,7 @@ class Runtime:
             data, fds, _, _ = socket.recv_fds(sock, 65536, 4)
             descriptors += fds
             if not data:
-                raise exceptions.RaySystemError("the node daemon closed the connection during the handshake")
+                raise ConnectionAbortedError("the node daemon closed the connection during the handshake")
             messages = decoder.feed(data)
         welcome = messages[0]
         if not isinstance(welcome, from_node.Welcome):

@@ -1,0 +1,99 @@
+"""Drivers in odd surroundings: nothing of what the shell usually provides can be relied on."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import core
+from core.node import launcher, session
+
+MIB = 1 << 20
+
+PROGRAM = """
+import os, sys
+import core
+
+core.init(num_cpus=1)
+
+@core.remote(num_cpus=0)
+class Echo:
+    def echo(self, value):
+        print("printed", flush=True)
+        return value
+
+actors = [Echo.remote() for _ in range(12)]
+sum(core.get([actor.echo.remote(number) for number, actor in enumerate(actors)]))
+print("printed, too")
+core.get(core.remote(lambda: os.write(2, b"to a stream that nobody reads")).remote())
+core.shutdown()
+with open(sys.argv[1], "w") as done:
+    done.write("done")
+"""
+
+
+def run(program: str, arguments: list[str], prepare: Callable[[], None]) -> int:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, env=environment, preexec_fn=prepare, timeout=50, check=False).returncode
+
+
+def test_without_streams_directory_and_much_of_anything(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+
+    def prepare() -> None:
+        os.chdir(gone)
+        gone.rmdir()
+        for descriptor in (0, 1, 2):
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (24, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        resource.setrlimit(resource.RLIMIT_AS, (4096 * MIB, 4096 * MIB))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8 * MIB, 8 * MIB))
+
+    assert run(PROGRAM, [str(tmp_path / "done")], prepare) == 0
+    assert (tmp_path / "done").read_text() == "done"
+
+
+def test_a_store_that_cannot_be_had_is_one_clear_error() -> None:
+    with pytest.raises(core.exceptions.RaySystemError, match=r"object store of .* bytes.*object_store_memory"):
+        core.init(num_cpus=1, object_store_memory=1 << 62)
+    assert not core.is_initialized()
+
+
+def test_without_an_interpreter_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "")
+    with pytest.raises(core.exceptions.RaySystemError, match=r"sys\.executable"):
+        core.init(num_cpus=1)
+    assert not core.is_initialized()
+
+
+@pytest.mark.parametrize("directory", ["x" * 100, "not-utf-8-\udcff"])
+def test_a_temporary_directory_that_does_not_suit_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, directory: str
+) -> None:
+    place = tmp_path / directory
+    place.mkdir()
+    monkeypatch.setattr(session, "_temporary", lambda: str(place))
+    assert session.default_parent() == Path(f"/tmp/skate-{os.getuid()}")
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda number, pair: limits.append(pair))
+    for before, after in [
+        ((256, 4096), [(4096, 4096)]),
+        ((1024, resource.RLIM_INFINITY), [(65_536, resource.RLIM_INFINITY)]),
+        ((100_000, 200_000), []),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), []),
+    ]:
+        limits.clear()
+        monkeypatch.setattr(resource, "getrlimit", lambda number, before=before: before)
+        launcher._raise_descriptor_limit()
+        assert limits == after
