@@ -12,9 +12,10 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
-from core.protocol import VERSION, framing, from_node, to_node
+from core.protocol import NODE_SOCKET, VERSION, framing, from_node, to_node
 from core.protocol.zygote import WorkerStart
 
 
@@ -48,7 +49,7 @@ class Peer:
 
 def run(start: WorkerStart) -> NoReturn:
     hello = to_node.Hello(VERSION, start.address, "worker", os.getpid(), start.token)
-    peer = Peer(start.node_socket, hello)
+    peer = Peer(str(Path(start.session_dir, NODE_SOCKET)), hello)
     while True:
         message = peer.receive()
         if message is None or isinstance(message, from_node.Refused):

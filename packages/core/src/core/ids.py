@@ -27,7 +27,6 @@ ADDRESS_BYTES = 12
 JOB_ID_BYTES = 4
 TASK_ID_BYTES = 24
 OBJECT_ID_BYTES = 28
-ACTOR_ID_BYTES = 16
 NODE_ID_BYTES = 28
 PLACEMENT_GROUP_ID_BYTES = 18
 
@@ -70,11 +69,6 @@ def owner_of(identifier: bytes) -> bytes:
 def task_of(object_identifier: bytes) -> bytes:
     """Return the id of the task that makes an object."""
     return object_identifier[:TASK_ID_BYTES]
-
-
-def index_of(object_identifier: bytes) -> int:
-    """Return an object's index among the objects its task makes."""
-    return int.from_bytes(object_identifier[TASK_ID_BYTES:], "big")
 
 
 def actor_id(creation_task: bytes) -> bytes:

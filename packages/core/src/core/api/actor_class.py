@@ -109,7 +109,6 @@ class ActorClass(Generic[T]):
         def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
             """Refuse a direct call."""
             name = self._descriptor.name
-            """Refuse a direct call."""
             raise TypeError(f"actors cannot be instantiated directly: use {name}.remote() instead of {name}()")
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:

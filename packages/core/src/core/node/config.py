@@ -6,8 +6,6 @@ from msgspec import Struct
 
 from core.specs import RESOURCE_UNIT
 
-#: Name of the daemon's socket in the session directory.
-SOCKET_NAME = "node.sock"
 #: Open files that a process of a session may want (Ray's figure).
 ENOUGH_DESCRIPTORS = 65_536
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from core.node import session
-from core.node.config import ENOUGH_DESCRIPTORS, SOCKET_NAME, NodeConfig
+from core.node.config import ENOUGH_DESCRIPTORS, NodeConfig
+from core.protocol import NODE_SOCKET
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 #: Seconds a daemon has to end by itself before it is killed.
@@ -43,7 +44,7 @@ class NodeProcess:
     @property
     def socket_path(self) -> str:
         """Path of the daemon's socket."""
-        return str(self.session_dir / SOCKET_NAME)
+        return str(self.session_dir / NODE_SOCKET)
 
     def wait_ready(self, timeout: float = 30.0) -> None:
         """Wait until the daemon listens.

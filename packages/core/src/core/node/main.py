@@ -16,7 +16,8 @@ from typing import NoReturn
 import msgspec
 
 from core.node import process
-from core.node.config import SOCKET_NAME, NodeConfig
+from core.node.config import NodeConfig
+from core.protocol import NODE_SOCKET
 
 FORBID_PICKLE_VARIABLE = "SKATE_FORBID_PICKLE"
 #: Seconds the daemon spends on reaping what it ended.
@@ -45,7 +46,7 @@ def main(argument: str) -> NoReturn:
     try:
         process.adopt_orphans()
         _forbid_pickle()
-        listener = listen(str(Path(config.session_dir) / SOCKET_NAME))
+        listener = listen(str(Path(config.session_dir) / NODE_SOCKET))
         if config.control_fd >= 0:
             os.write(config.control_fd, b"\n")
         # The launcher connects while the rest is imported.

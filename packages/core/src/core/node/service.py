@@ -17,7 +17,7 @@ from typing import Any
 
 from core import ids
 from core.node import queries
-from core.node.config import SOCKET_NAME, NodeConfig
+from core.node.config import NodeConfig
 from core.node.connections import Connection, Server
 from core.node.inquiries import Inquiries, Report
 from core.node.jobs import Job, new_job
@@ -28,7 +28,7 @@ from core.node.objects import ObjectService
 from core.node.process import reap_orphans
 from core.node.workers import WorkerProcess, WorkerProcesses
 from core.node.zygote_client import ZygoteClient
-from core.protocol import VERSION, from_node, to_node
+from core.protocol import NODE_SOCKET, VERSION, from_node, socket_name, to_node
 from core.protocol.records import DeathCause
 from core.protocol.zygote import Preload, WorkerStart
 from core.state import actor_events as ac
@@ -61,7 +61,7 @@ class NodeService:
     def __init__(self, config: NodeConfig, listener: socket.socket, zygote: ZygoteClient) -> None:
         self.config = config
         self.node_id = ids.new_node_id()
-        self.socket_path = str(Path(config.session_dir) / SOCKET_NAME)
+        self.socket_path = str(Path(config.session_dir) / NODE_SOCKET)
         self.zygote_pid = zygote.pid
         self._zygote = zygote
         self.loop = Loop()
@@ -191,7 +191,6 @@ class NodeService:
                 b"",
                 instruction.address,
                 self.config.session_dir,
-                self.socket_path,
                 self.node_id,
                 job_id,
                 job.namespace,
@@ -233,7 +232,7 @@ class NodeService:
             self._server.drain(connection)
         cause = self._processes.forget(process, status)
         # A process that was killed leaves the file of its socket behind.
-        (Path(self.config.session_dir) / f"{process.address.hex()}.sock").unlink(missing_ok=True)
+        (Path(self.config.session_dir) / socket_name(process.address)).unlink(missing_ok=True)
         if not process.joined and process.doom is None:
             reason = "\n".join(part for part in (cause.detail, cause.stderr_tail) if part)
             self._schedule(sc.StartFailed(process.address, "start", reason))

@@ -8,3 +8,11 @@ of messages into length-prefixed frames and back.
 
 #: Both ends of a connection must say the same in their ``Hello``. Changed with every incompatible message.
 VERSION = "1"
+
+#: Name of the daemon's socket in the session directory.
+NODE_SOCKET = "node.sock"
+
+
+def socket_name(address: bytes) -> str:
+    """Return the name, in the session directory, of the socket of the driver or worker at ``address``."""
+    return f"{address.hex()}.sock"

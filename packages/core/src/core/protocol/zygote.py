@@ -27,8 +27,6 @@ class WorkerStart(Struct, array_like=True, frozen=True):
     #: the address the worker must use, also the name of its socket
     address: bytes
     session_dir: str
-    #: path of the daemon's socket
-    node_socket: str
     node_id: bytes
     job_id: bytes
     namespace: str

@@ -281,7 +281,7 @@ class Actors:
         if len(inflight) == 1 or now - connection.flushed_at > LINGER or len(out) >= BATCH:
             self._reactor.flush(connection, now)
             if len(inflight) > BATCH:
-                self._rt.submitted_many(now)
+                self._reactor.poll_now()  # a loop that calls: what came is handled, without waiting
         else:
             self._reactor.dirty.add(connection)
             self._reactor.queued()

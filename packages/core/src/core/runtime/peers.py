@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import ids
-from core.protocol import VERSION, peer
+from core.protocol import VERSION, peer, socket_name
 from core.protocol.framing import ProtocolError
 from core.protocol.records import DeathCause
 from core.runtime.connection import Connection
@@ -64,7 +64,7 @@ class Peers:
         return self._listener.fileno()
 
     def _path_of(self, address: bytes) -> str:
-        return str(self._rt.session_dir / f"{address.hex()}.sock")
+        return str(self._rt.session_dir / socket_name(address))
 
     def connect(self, address: bytes) -> Connection | None:
         """Return the connection to a process, dialling if need be; None if it is dead."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from core import exceptions, ids, refs, remote_errors
-from core.protocol import framing, from_node, peer, to_node
+from core.protocol import NODE_SOCKET, framing, from_node, peer, to_node
 from core.protocol.framing import ProtocolError
 from core.protocol.records import TaskRow
 from core.runtime import causes
@@ -49,8 +49,6 @@ monotonic = time.monotonic
 _FIRST = ids.FIRST_INDEX
 #: Seconds that a leaving driver waits for the last lines its workers have printed.
 FAREWELL = 1.0
-NODE_SOCKET = "node.sock"
-_LOST = "its owner does not know it any more, because every counted reference to it was gone"
 
 
 class Runtime:
@@ -58,7 +56,6 @@ class Runtime:
 
     Args:
         session_dir: directory with the session's sockets.
-        kind: "driver" or "worker".
         hello: the first message to the node, without address.
         inbox: the worker's side.
         on_log: called with ``from_node.Log`` and ``from_node.Notice`` messages.
@@ -410,10 +407,6 @@ class Runtime:
     def current_task(self) -> tuple[bytes, int]:
         """Return the id of the task this thread runs (b"" in a driver) and the depth of what it submits."""
         return self.inbox.current()
-
-    def submitted_many(self, now: float) -> None:
-        """A thread submits in a loop: send what is queued and handle what came, without waiting."""
-        self.reactor.poll_now()
 
     def misfit(self, labels: tuple[LabelConstraint, ...]) -> str:
         """Say which label constraint no node satisfies; "" if all are satisfied."""

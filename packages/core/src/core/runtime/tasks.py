@@ -23,7 +23,7 @@ from core.runtime.connection import Connection
 from core.runtime.exports import Exported, Exports
 from core.runtime.objects import FAILED, PENDING, Entry
 from core.runtime_env import merged_env
-from core.specs import LeaseSpec, RuntimeEnv, Strategy
+from core.specs import RESOURCE_UNIT, LeaseSpec, RuntimeEnv, Strategy
 from core.state.leases import PATIENCE, Lease, LeasePool, Task
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ KEEP_LEASE = 0.5
 #: The same for a task or actor that submits: others of its depth are likely to wait for the worker.
 KEEP_NESTED_LEASE = 0.01
 _FIRST = ids.FIRST_INDEX
+_ONE_CPU, _NO_ENV = (("CPU", RESOURCE_UNIT),), RuntimeEnv()
 
 
 class Tasks:
@@ -48,7 +49,6 @@ class Tasks:
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
         self._reactor = runtime.reactor
-        self._table = runtime.table
         self._entries = runtime.table.entries
         self._pools: dict[tuple[LeaseSpec, int], LeasePool] = {}
         self._by_number: dict[int, LeasePool] = {}
@@ -181,7 +181,7 @@ class Tasks:
         if pool.demand == 0 or (count > pool.demand and pool.demand < len(pool.leases) + 64):
             self._announce(pool)
         if count & 63 == 0:
-            self._rt.submitted_many(now)
+            self._reactor.poll_now()  # a loop that submits: what came is handled, without waiting
 
     def _announce(self, pool: LeasePool) -> None:
         wanted = pool.wanted()
@@ -500,10 +500,3 @@ class Tasks:
             for lease in pool.leases.values():
                 yield lease.inflight.values(), "SUBMITTED_TO_WORKER"
             yield pool.queue, "PENDING_NODE_ASSIGNMENT"
-
-    def unassigned(self, task: Task) -> bool:
-        """Tell whether a task waits for a worker."""
-        return task.lease is None and task.missing == 0
-
-
-_ONE_CPU, _NO_ENV = (("CPU", 10_000),), RuntimeEnv()

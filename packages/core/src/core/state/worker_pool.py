@@ -116,10 +116,6 @@ class WorkerPool:
                 return self.workers[unused]
         return self.workers[stack[-1]]
 
-    def has_idle(self, key: WorkerKey) -> int:
-        """Return how many workers of ``key`` are idle."""
-        return len(self._idle.get(key, ()))
-
     def change(self, worker: Worker, state: str) -> None:
         """Move a worker to another state than idle."""
         self._leave_state(worker)

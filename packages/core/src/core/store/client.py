@@ -118,7 +118,6 @@ class StoreClient:
         """Tell that the object is complete. It can be read here at once, elsewhere after :meth:`announce`."""
         with self._lock:
             held = self._writing.pop(object_id)
-            held.sealed = True
             if held.path:
                 self._send(to_node.SealedFile(object_id, held.path, held.size))
             else:
@@ -193,7 +192,7 @@ class StoreClient:
             if start > held.offset:
                 self._room.add(held.offset, start - held.offset)
             held.id, held.offset, held.size = object_id, start, data_offset + block.nbytes
-            held.dropped, held.sealed = False, True
+            held.dropped = False
             self._insert(held)
 
     # -- reading ---------------------------------------------------------------------------------------------------

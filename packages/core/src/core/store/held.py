@@ -28,7 +28,6 @@ class Held:
         "path",
         "previous",
         "removed",
-        "sealed",
         "size",
     )
 
@@ -41,8 +40,6 @@ class Held:
         self.own = own
         #: where it is if not in the arena
         self.path = path
-        #: its bytes are complete
-        self.sealed = not own
         #: the node knows of it
         self.announced = not own
         #: it is in no table any more

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import inspect
 import os
 import threading
 import time
@@ -49,7 +48,6 @@ class ActorHost:
         self._methods: dict[str, Callable[..., Any]] = {}
         self._options = options
         self._groups = dict(options.concurrency_groups)
-        self._group_of: dict[str, str] = {}
         self._threaded = not options.is_async and (options.max_concurrency > 1 or bool(self._groups))
         if self._threaded and current.engine is not None:
             current.set_engine(cast("Engine", interruptible.Shielded(current.engine)))
@@ -72,11 +70,6 @@ class ActorHost:
             cls = loads(spec.class_blob)
             args, kwargs = self._init_arguments(init)
             self._instance = cls(*args, **kwargs)
-            for name in dir(cls):
-                member = inspect.getattr_static(cls, name)
-                group = getattr(getattr(member, "__func__", member), "__skate_concurrency_group__", "")
-                if group:
-                    self._group_of[name] = group
         except SystemExit:
             raise
         except BaseException as error:  # noqa: BLE001 - user code raises what it likes
@@ -107,7 +100,6 @@ class ActorHost:
         return args, kwargs
 
     def _init_failed(self, error: BaseException) -> None:
-
         spec = self.spec
         cause = remote_errors.unpack_error(
             remote_errors.pack_error(error, f"{spec.class_name}.__init__", pid=os.getpid())
@@ -152,16 +144,15 @@ class ActorHost:
             return call.extra.name
         return f"{self.spec.class_name}.{call.method}"
 
-    def _group(self, call: peer.Call) -> str:
-        if call.extra is not None and call.extra.group:
-            return call.extra.group
-        return self._group_of.get(call.method, "")
+    @staticmethod
+    def _group(call: peer.Call) -> str:
+        return call.extra.group if call.extra is not None else ""
 
     # -- running ----------------------------------------------------------------------------------------------------
 
     def takes(self, connection: Connection, call: peer.Call) -> bool:
         """Take a call that does not go through the main loop's queue (under the lock)."""
-        wanted = call.extra.group if call.extra is not None else ""
+        wanted = self._group(call)
         if wanted and wanted not in self._groups:
             names = ", ".join(self._groups) or "none"
             running = Running(call.task, self.display_name(call), 2, connection, call.extra)
