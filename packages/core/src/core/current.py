@@ -1,4 +1,8 @@
-"""The one piece of mutable global state: which engine this process uses now."""
+"""Which engine this process uses now: the one piece of global state that changes in the life of a program.
+
+What else is global belongs to the process by nature: the references that died (:mod:`core.refs`) and the registered
+serializers (:mod:`core.custom_serializers`).
+"""
 
 from __future__ import annotations
 

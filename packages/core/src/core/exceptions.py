@@ -95,6 +95,16 @@ class RayTaskError(RayError):
     ``get`` raises an instance of a class that inherits both this one and the class of the user's exception
     (:meth:`as_instanceof_cause`), so ``except MyError`` works across processes. Its message is the remote traceback;
     its ``args`` are ``(cause,)``; attributes it lacks are looked up on the cause.
+
+    Args:
+        function_name: the remote function or method, for people.
+        traceback_str: the remote traceback as text.
+        cause: the user's exception; None where only its text is known.
+        proctitle: title of the process; default: the function's name.
+        pid: the process that raised; default: this one.
+        ip: address of its node; default: this machine.
+        actor_repr: ``repr`` of the actor's instance, None outside of actors.
+        actor_id: hexadecimal id of the actor, None outside of actors.
     """
 
     #: the remote function or method, for people
@@ -103,10 +113,14 @@ class RayTaskError(RayError):
     traceback_str: str
     #: the user's exception
     cause: BaseException | None
+    #: title of the process that raised, the function's name unless given
+    proctitle: str
     #: process that raised
     pid: int
     #: address of the node that raised
     ip: str
+    #: ``repr`` of the actor's instance, if its class defines one
+    actor_repr: str | None
     actor_id: str | None
 
     def __init__(
@@ -168,9 +182,9 @@ class RayTaskError(RayError):
         where = f"pid={self.pid}, ip={self.ip}"
         if self.actor_id:
             where += f", actor_id={self.actor_id}"
-        if self.actor_repr:  # type: ignore[attr-defined]
-            where += f", repr={self.actor_repr}"  # type: ignore[attr-defined]
-        return f"{self.proctitle}() ({where})\n{self.traceback_str.rstrip()}"  # type: ignore[attr-defined]
+        if self.actor_repr:
+            where += f", repr={self.actor_repr}"
+        return f"{self.proctitle}() ({where})\n{self.traceback_str.rstrip()}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.cause!r})"

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from msgspec import Struct
 
 from core.ids import NODE_ID_BYTES
-from core.specs import Resources, Strategy
+from core.specs import RESOURCE_UNIT, Resources, Strategy
 
 
 @runtime_checkable
@@ -148,7 +148,7 @@ def _in_placement_group(group: Any, bundle: int, capture: bool | None, resources
         raise ValueError(f"placement_group_bundle_index is {bundle}; the group has {len(bundles)} bundles (or use -1)")
     candidates = bundles if bundle < 0 else [bundles[bundle]]
     if not any(_fits(resources, candidate) for candidate in candidates):
-        asked = {name: amount / 10_000 for name, amount in resources}
+        asked = {name: amount / RESOURCE_UNIT for name, amount in resources}
         raise ValueError(f"{asked} does not fit any of the bundles {[dict(b) for b in candidates]} it may use")
     return Strategy(
         kind="placement_group", placement_group=_raw_id(group.id), bundle=bundle, capture_child_tasks=bool(capture)
@@ -156,7 +156,7 @@ def _in_placement_group(group: Any, bundle: int, capture: bool | None, resources
 
 
 def _fits(resources: Resources, bundle: Mapping[str, float]) -> bool:
-    return all(amount <= round(bundle.get(name, 0) * 10_000) for name, amount in resources)
+    return all(amount <= round(bundle.get(name, 0) * RESOURCE_UNIT) for name, amount in resources)
 
 
 def _raw_id(identifier: Any) -> bytes:

@@ -29,9 +29,9 @@ __all__ = [
 
 
 class KeyValueStore(Protocol):
-    """The session's keys and values (`core.util.kv`), by the records of the native engine's protocol.
+    """The session's keys and values (:mod:`core.util.kv`), by the records of the native engine's protocol.
 
-    Futures complete in a thread of the engine's, which they must not block.
+    Futures complete in a thread of the engine, which their callbacks must not block.
     """
 
     def get(self, key: str) -> KeyReply: ...
@@ -45,7 +45,7 @@ class KeyValueStore(Protocol):
         """Return what will hold a watcher's next changes; asking tells that it has taken in those up to ``after``."""
 
     def wait(self, future: concurrent.futures.Future[KeyChanges], timeout: float | None) -> bool:
-        """Wait for `changes` in any thread, one that reads for all others included; return whether it is done."""
+        """Wait for :meth:`changes` in any thread, one that reads for all others included; return whether it is done."""
 
     def unwatch(self, watch: int, asking: concurrent.futures.Future[KeyChanges] | None) -> None:
         """End a watcher, and cancel what it waits for."""

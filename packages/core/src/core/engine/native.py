@@ -24,7 +24,8 @@ from core.runtime.interruption import may_interrupt
 from core.runtime.key_values import KeyValueClient
 from core.runtime.objects import PENDING, Entry
 from core.runtime.runtime import Runtime
-from core.specs import RESOURCE_UNIT, Resources
+from core.specs import RESOURCE_UNIT
+from core.state.resources import natural
 
 if TYPE_CHECKING:
     from core.node.launcher import NodeProcess
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
 #: Seconds an orderly shutdown may take before the daemon is killed.
 SHUTDOWN_SECONDS = 3.0
-
-
-def _natural(resources: Resources) -> dict[str, float]:
-    return {name: amount / RESOURCE_UNIT for name, amount in resources}
 
 
 class NativeEngine:
@@ -315,7 +312,7 @@ def _group_state(info: PlacementGroupInfo, ready: ObjectRef[Any] | None) -> Plac
         info.placement_group_id,
         info.name,
         info.strategy,
-        [_natural(bundle.resources) for bundle in info.bundles],
+        [natural(bundle.resources) for bundle in info.bundles],
         info.state,
         ready,
     )

@@ -255,6 +255,10 @@ _EVENTS: dict[type, Callable[[bytes, Any], rec.Event]] = {
 }
 
 
+#: What :meth:`ObjectService.handle` takes.
+MESSAGES = (*_EVENTS, to_node.SpillFileRequest, to_node.SealedFile)
+
+
 def create_arena(size: int, directory: Path) -> int:
     """Return the descriptor of a new anonymous file of ``size`` bytes, all zeros, that uses memory as it is written.
 

@@ -24,6 +24,7 @@ from core.node.jobs import Job, new_job
 from core.node.key_values import KeyValueService
 from core.node.loop import Loop
 from core.node.memory import MemoryMonitor
+from core.node.objects import MESSAGES as STORE_MESSAGES
 from core.node.objects import ObjectService
 from core.node.process import reap_orphans
 from core.node.workers import WorkerProcess, WorkerProcesses
@@ -320,7 +321,7 @@ class NodeService:
             to_node.GetNamedActor: self._get_named_actor,
             to_node.ListNamedActors: self._list_named_actors,
             to_node.KillWorker: self._kill_worker,
-            **dict.fromkeys(_STORE_MESSAGES, self._store),
+            **dict.fromkeys(STORE_MESSAGES, self._store),
             **self._key_values.handlers,
             to_node.CreatePlacementGroup: self._create_group,
             to_node.RemovePlacementGroup: lambda c, m: self._schedule(sc.GroupRemoved(m.placement_group_id)),
@@ -491,16 +492,3 @@ class NodeService:
             return f"actor {spec.class_name}({spec.name or spec.actor_id.hex()[:8]})"
         process = self._processes.by_address.get(address)
         return f"the task in process {process.pid}" if process is not None else "the driver"
-
-
-_STORE_MESSAGES = (
-    to_node.ExtentRequest,
-    to_node.ExtentReturn,
-    to_node.Sealed,
-    to_node.SealedFile,
-    to_node.SpillFileRequest,
-    to_node.Freed,
-    to_node.Pin,
-    to_node.Unpin,
-    to_node.EvictReply,
-)

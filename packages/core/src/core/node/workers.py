@@ -52,7 +52,8 @@ class WorkerProcesses:
         zygote: forks them.
         on_lines: called with (process, stream, lines) of what they print.
         on_failed: called with (address, kind, reason) when a process cannot be started.
-        on_gone: called with (process, cause) after a process that was started has died.
+        on_gone: called with (process, status as in ``Exited``) after a process that was started has died.
+        on_lost: called when the zygote is gone.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The daemon's side of the zygote: fork it first of all, ask it for workers, hear of their deaths."""
+"""The daemon's side of the zygote: ask it for workers, hear of their deaths."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ class EndActor(_Msg):
 
 
 class NamesReply(_Msg):
-    #: pairs of (namespace, name)
     request: int
+    #: pairs of (namespace, name)
     names: list[tuple[str, str]]
 
 

@@ -1,7 +1,7 @@
 """What workers print, shown in the driver: prefixed with who printed it, repeated lines folded.
 
-The first of several equal lines (numbers aside it is Ray's rule; here: equal text) is shown at once; those that
-other processes print within the window are counted and reported in one line.
+The first of several equal lines is shown at once; those that other processes print within the window are counted and
+reported in one line. (Ray takes lines for equal that differ in numbers only; here the whole text counts.)
 """
 
 from __future__ import annotations

@@ -487,12 +487,11 @@ class Tasks:
             if task.missing == 0 and task in task.pool.queue:
                 task.pool.queue.remove(task)
             self._rt.settling.finish_failed(task, causes.cancelled(task.id, task.function.name))
-        elif force:
-            self._rt.send(lease.connection, peer.Cancel(task.id, recursive))
+            return
+        self._rt.send(lease.connection, peer.Cancel(task.id, recursive))
+        if force:
             name = task.options.name or task.function.name
             self._rt.to_node(to_node.KillWorker(lease.address, f"task {name} was cancelled with force=True"))
-        else:
-            self._rt.send(lease.connection, peer.Cancel(task.id, recursive))
 
     def unfinished(self) -> Iterator[tuple[Iterable[Task], str]]:
         """Yield the tasks whose arguments are there, with their state in Ray's words (under the lock)."""

@@ -33,6 +33,8 @@ REFILL = WINDOW / 2
 DEPTH = 512
 #: Seconds without progress after which a pipe counts as stuck.
 PATIENCE = 0.010
+#: Seconds that a task costs its worker besides its own work, in the estimates.
+OVERHEAD = 2e-6
 #: Leases asked for at most at once; more would only make long queues in the node.
 MAX_DEMAND = 1000
 
@@ -74,7 +76,7 @@ class Task(Struct, gc=False, eq=False):
     nested: tuple[bytes, ...] = ()
     #: dependencies still missing
     missing: int = 0
-    #: the task that submitted it ("" in a driver)
+    #: the task that submitted it (empty in a driver)
     parent: bytes = b""
     #: ``cancel`` was asked for
     cancelled: bool = False
@@ -113,12 +115,12 @@ class LeasePool:
     Args:
         number: the class's number towards the node.
         spec: the class.
+        depth: nesting depth of the tasks submitted, for the node's order of service.
     """
 
     def __init__(self, number: int, spec: LeaseSpec, depth: int = 1) -> None:
         self.number = number
         self.spec = spec
-        #: nesting depth of the tasks submitted, for the node's order of service
         self.depth = depth
         #: ready tasks, oldest first
         self.queue: deque[Task] = deque()
@@ -143,7 +145,7 @@ class LeasePool:
         cost = task.cost.seconds
         if not lease.inflight:
             lease.progress = now
-        task.estimate = cost = float("inf") if cost < 0 or task.alone else cost + 2e-6
+        task.estimate = cost = float("inf") if cost < 0 or task.alone else cost + OVERHEAD
         lease.load += cost
         lease.inflight[task.id] = task
         task.lease = lease
@@ -182,7 +184,7 @@ class LeasePool:
             cost = task.cost.seconds
             if cost < 0 or task.alone:
                 break
-            cost += 2e-6
+            cost += OVERHEAD
             if load + cost > WINDOW:
                 break
             queue.popleft()

@@ -75,7 +75,7 @@ class Queue:
         except Full as error:
             raise Full(*_message(error)) from None
 
-    async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109 - Ray\'s signature
+    async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ASYNC109 - Ray's signature
         """Append an item; awaitable form of :meth:`put`."""
         _check_timeout(block, timeout)
         try:
@@ -101,7 +101,7 @@ class Queue:
         except Empty as error:
             raise Empty(*_message(error)) from None
 
-    async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - Ray\'s signature
+    async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - Ray's signature
         """Remove and return the oldest item; awaitable form of :meth:`get`."""
         _check_timeout(block, timeout)
         try:
@@ -193,14 +193,14 @@ class _QueueActor:
     async def full(self) -> bool:
         return self.queue.full()
 
-    async def put(self, item: Any, timeout: float | None = None) -> None:  # noqa: ASYNC109 - Ray\'s signature
+    async def put(self, item: Any, timeout: float | None = None) -> None:  # noqa: ASYNC109 - Ray's signature
         try:
             async with asyncio.timeout(timeout):
                 await self.queue.put(item)
         except TimeoutError:
             raise Full(f"no room for an item within {timeout} s") from None
 
-    async def get(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - Ray\'s signature
+    async def get(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - Ray's signature
         try:
             async with asyncio.timeout(timeout):
                 return await self.queue.get()

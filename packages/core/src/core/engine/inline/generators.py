@@ -12,7 +12,7 @@ from core.engine.inline.calls import TaskContext, failed, running, stored
 from core.engine.inline.objects import ObjectTable, Outcome, StoredError
 from core.refs import ObjectRef, ObjectRefGenerator
 
-#: Index of that object.
+#: Index of the object that tells the end of the generator.
 _COMPLETED = 0xFFFFFFFF
 
 
