@@ -134,10 +134,10 @@ class Reactor:
         fd = connection.sock.fileno()
         self._connections[fd] = connection
         self._poller.register(fd, self._in)
-
-    def remove(self, connection: Connection) -> None:
         if not self._live:
             self.wake_if_polling()
+
+    def remove(self, connection: Connection) -> None:
         """Stop reading a connection and close it."""
         fd = connection.sock.fileno()
         if fd >= 0 and self._connections.pop(fd, None) is not None:
@@ -309,10 +309,6 @@ class Reactor:
             self._claimed = False
             self._release_role()
 
-    def poll_now(self) -> None:
-        """Read what is there, without waiting, if nobody else reads (called by submitting threads)."""
-        if self._role.acquire(False):
-            try:
     def _watch_for(self, loop: Any, read: Callable[[], None]) -> None:
         """Have an event loop read whenever there is something, where the loop cannot watch the poller itself."""
         read_it = threading.Event()
@@ -333,6 +329,10 @@ class Reactor:
             loop.call_soon_threadsafe(read_once)
             read_it.wait()
 
+    def poll_now(self) -> None:
+        """Read what is there, without waiting, if nobody else reads (called by submitting threads)."""
+        if self._role.acquire(False):
+            try:
                 self.step(0)
             finally:
                 self._release_role()
