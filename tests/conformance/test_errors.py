@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.rendezvous import Gate
 from tests.conformance.target import ray
 
 pytestmark = pytest.mark.usefixtures("session")
@@ -480,3 +481,22 @@ def test_the_exception_tree(name: str) -> None:
 )
 def test_exceptions_that_are_also_built_in_ones(name: str, builtin: type[BaseException]) -> None:
     assert issubclass(getattr(exceptions, name), builtin)
+
+
+@pytest.mark.needs_processes("the failure comes after the submission")
+def test_a_failure_reaches_the_end_of_a_long_chain(gate: Gate) -> None:
+    @ray.remote
+    def fail(gate: Gate) -> None:
+        gate.wait()
+        raise ValueError("at the very start")
+
+    @ray.remote
+    def follow(value: Any) -> Any:
+        return value
+
+    ref = fail.remote(gate)
+    for _ in range(600):
+        ref = follow.remote(ref)
+    gate.open()
+    with pytest.raises(ValueError, match="at the very start"):
+        ray.get(ref, timeout=60)

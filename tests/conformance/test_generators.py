@@ -479,3 +479,90 @@ def test_killing_the_actor_ends_its_generator(gate: Gate) -> None:
     with pytest.raises(exceptions.RayActorError):
         for ref in generator:
             ray.get(ref, timeout=SOON)
+
+
+@pytest.mark.needs_processes("the worker process ends")
+def test_a_new_attempt_leaves_the_items_that_are_there_already_alone(tally: Tally) -> None:
+    @ray.remote(max_retries=2)
+    def crash_once(tally: Tally) -> Iterator[Any]:
+        attempt = tally.add()
+        for i in range(3):
+            if i == 2 and attempt == 1:
+                os._exit(1)
+            yield np.full(300_000, i, np.uint8)
+
+    refs = list(crash_once.remote(tally))
+    assert [int(ray.get(ref, timeout=60)[0]) for ref in refs] == [0, 1, 2]
+
+
+@pytest.mark.needs_processes("the worker process ends")
+def test_a_new_attempt_knows_how_much_is_consumed(tally: Tally) -> None:
+    @ray.remote(max_retries=2, _generator_backpressure_num_objects=1)
+    def crash_once(tally: Tally) -> Iterator[int]:
+        attempt = tally.add()
+        for i in range(4):
+            if i == 2 and attempt == 1:
+                os._exit(1)
+            yield i
+
+    assert [ray.get(ref, timeout=60) for ref in crash_once.remote(tally)] == [0, 1, 2, 3]
+
+
+@pytest.mark.needs_processes("inline, items that were yielded are not taken back")
+def test_a_failed_generator_is_tried_again_where_exceptions_are(tally: Tally) -> None:
+    @ray.remote(max_retries=2, retry_exceptions=[ValueError])
+    def fail_once(tally: Tally) -> Iterator[int]:
+        attempt = tally.add()
+        for i in range(4):
+            if i == 2 and attempt == 1:
+                raise ValueError("only once")
+            yield i
+
+    assert [ray.get(ref, timeout=60) for ref in fail_once.remote(tally)] == [0, 1, 2, 3]
+    assert tally.count() == 2
+
+
+@pytest.mark.needs_processes("inline, items that were yielded are not taken back")
+def test_a_failed_generator_method_is_tried_again_where_exceptions_are(tally: Tally) -> None:
+    @ray.remote(max_task_retries=2)
+    class Failing:
+        def items(self, tally: Tally) -> Iterator[int]:
+            attempt = tally.add()
+            for i in range(4):
+                if i == 2 and attempt == 1:
+                    raise ValueError("only once")
+                yield i
+
+    failing = Failing.remote()
+    items = failing.items.options(retry_exceptions=True).remote(tally)
+    assert [ray.get(ref, timeout=60) for ref in items] == [0, 1, 2, 3]
+
+
+@pytest.mark.needs_processes("two tasks at a time")
+def test_a_task_that_waits_for_a_generator_lends_its_cpus() -> None:
+    @ray.remote(num_cpus=4)
+    def outer() -> int:
+        generator = count.options(num_cpus=4).remote(1)
+        ready, _ = ray.wait([generator], timeout=SOON)
+        return len(ready)
+
+    assert ray.get(outer.remote(), timeout=60) == 1
+
+
+@pytest.mark.needs_processes(STREAMING)
+def test_waiting_for_an_item_may_be_given_up(gate: Gate) -> None:
+    @ray.remote
+    def after(gate: Gate) -> Iterator[int]:
+        gate.wait()
+        yield 1
+        yield 2
+
+    async def consume() -> list[int]:
+        generator = after.remote(gate)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(anext(generator), 0.05)
+        gate.open()
+        await asyncio.to_thread(ray.wait, [generator.completed()], timeout=SOON)
+        return [await ref async for ref in generator]
+
+    assert asyncio.run(consume()) == [1, 2]

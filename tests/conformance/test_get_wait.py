@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -257,3 +259,56 @@ def test_wait_drains_a_list_step_by_step() -> None:
         (ready,), rest = ray.wait(rest)
         seen.append(ray.get(ready))
     assert sorted(seen) == list(range(20))
+
+
+@pytest.mark.parametrize("size", [10, 300_000], ids=["small", "large"])
+def test_futures_of_references(size: int) -> None:
+    @ray.remote
+    def make(size: int) -> bytes:
+        return b"x" * size
+
+    futures = [make.remote(size).future() for _ in range(20)]
+    assert [len(future.result(timeout=30)) for future in futures] == [size] * 20
+
+
+@pytest.mark.parametrize("size", [10, 300_000], ids=["small", "large"])
+def test_awaiting_references(size: int) -> None:
+    @ray.remote
+    def make(size: int) -> bytes:
+        return b"x" * size
+
+    async def sizes() -> list[int]:
+        values = await asyncio.wait_for(asyncio.gather(*(make.remote(size) for _ in range(20))), 30)
+        return [len(value) for value in values]
+
+    assert asyncio.run(sizes()) == [size] * 20
+
+
+def test_a_callback_of_a_future_may_get() -> None:
+    @ray.remote
+    def double(value: int) -> int:
+        return 2 * value
+
+    got: list[int] = []
+    called = threading.Event()
+
+    def go_on(future: Any) -> None:
+        got.append(ray.get(double.remote(future.result()), timeout=30))
+        called.set()
+
+    double.remote(1).future().add_done_callback(go_on)
+    assert called.wait(30)
+    assert got == [4]
+
+
+def test_looking_again_and_again_for_what_another_process_owns() -> None:
+    @ray.remote
+    def look(refs: list[Any]) -> bool:
+        deadline = time.monotonic() + 30
+        while not ray.wait(refs, timeout=0)[0]:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+    assert ray.get(look.remote([ray.put(1)]))

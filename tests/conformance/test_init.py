@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.rendezvous import Gate
 from tests.conformance.target import ENGINE, SESSION_OPTIONS, ray
 
 Start = Callable[..., Any]
@@ -105,103 +106,3 @@ def test_a_reference_of_an_ended_session_is_refused(start_session: Start) -> Non
     with pytest.raises((RuntimeError, ValueError, ray.exceptions.RayError)):
         ray.get(ref, timeout=5)
     assert not ray.is_initialized()
-
-
-def test_a_reference_of_an_earlier_session_is_refused_in_the_next(start_session: Start) -> None:
-    start_session(num_cpus=1)
-    ref = ray.put("gone")
-    start_session(num_cpus=1)
-    with pytest.raises((ValueError, ray.exceptions.RayError)):
-        ray.get(ref, timeout=20)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"nonsense": 1},
-        {"num_cpus": -1},
-        {"namespace": ""},
-        {"local_mode": True},
-        {"_prestarted_workers": -1},
-        {"_preloaded_modules": [1]},
-        pytest.param(
-            {"resources": {"CPU": 1}},
-            marks=pytest.mark.better_than_ray("init refuses CPU as a custom resource before it starts any process"),
-        ),
-    ],
-    ids=lambda options: next(iter(options)),
-)
-def test_bad_arguments_of_init_are_refused(options: dict[str, Any]) -> None:
-    ray.shutdown()
-    try:
-        with pytest.raises((RuntimeError, ValueError, TypeError)):
-            ray.init(**(SESSION_OPTIONS | options))
-        assert not ray.is_initialized()
-    finally:
-        ray.shutdown()
-
-
-def test_no_cluster_to_join_is_a_connection_error() -> None:
-    ray.shutdown()
-    try:
-        with pytest.raises(ConnectionError):
-            ray.init(address="auto")
-        assert not ray.is_initialized()
-    finally:
-        ray.shutdown()
-
-
-def test_resources_and_namespace_of_the_session(start_session: Start) -> None:
-    start_session(num_cpus=3, resources={"slot": 2}, namespace="mine")
-    assert ray.cluster_resources()["CPU"] == 3.0
-    assert ray.cluster_resources()["slot"] == 2.0
-    assert ray.get_runtime_context().namespace == "mine"
-    assert ray.get(ray.remote(lambda: ray.get_runtime_context().namespace).remote()) == "mine"
-
-
-@pytest.mark.needs_processes("the environment belongs to a process")
-def test_environment_variables_of_the_session(start_session: Start) -> None:
-    start_session(num_cpus=1, runtime_env={"env_vars": {"OF_THE_SESSION": "session", "OVERRIDDEN": "session"}})
-    override = variable.options(runtime_env={"env_vars": {"OVERRIDDEN": "task"}})
-    assert ray.get(variable.remote("OF_THE_SESSION")) == "session"
-    assert ray.get(override.remote("OVERRIDDEN")) == "task"
-    assert ray.get(override.remote("OF_THE_SESSION")) == "session"
-
-
-def test_workers_import_from_the_drivers_directory(
-    start_session: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "module_of_the_driver.py").write_text("def answer():\n    return 42\n", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    start_session(num_cpus=1)
-
-    @ray.remote
-    def use() -> int:
-        import module_of_the_driver  # type: ignore[import-not-found]
-
-        return int(module_of_the_driver.answer())
-
-    assert ray.get(use.remote()) == 42
-
-
-def test_the_timeline_shows_what_ran(start_session: Start, tmp_path: Path) -> None:
-    start_session(num_cpus=1)
-    ray.get(echo.remote(1))
-    assert isinstance(ray.timeline(), list)
-    ray.timeline(filename=str(tmp_path / "timeline.json"))
-    assert (tmp_path / "timeline.json").read_text(encoding="utf-8").startswith("[")
-
-
-def test_a_script_without_shutdown_ends_by_itself() -> None:
-    script = (
-        "from tests.conformance.target import SESSION_OPTIONS, ray\n"
-        "ray.init(num_cpus=1, **SESSION_OPTIONS)\n"
-        "print('answer', ray.get(ray.remote(lambda: 42).remote()))\n"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "answer 42" in done.stdout

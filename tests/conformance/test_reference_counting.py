@@ -177,3 +177,26 @@ def test_more_than_the_store_holds_reads_back_right() -> None:
     refs = [ray.put(np.full(1_250_000, i)) for i in range(25)]
     for i, ref in enumerate(refs):
         assert ray.get(ref)[1_249_999] == i
+
+
+def test_long_chains_end_at_once() -> None:
+    nested = ray.put(0)
+    for _ in range(600):
+        nested = ray.put([nested])
+    del nested
+    gc.collect()
+    assert ray.get(make.remote(1), timeout=30) == b"x"
+
+
+def test_long_chains_of_lineage_end_at_once() -> None:
+    @ray.remote
+    def follow(value: Any) -> Any:
+        return value
+
+    ref = make.remote(200_000)
+    for _ in range(400):
+        ref = follow.remote(ref)
+    assert len(ray.get(ref, timeout=60)) == 200_000
+    del ref
+    gc.collect()
+    assert ray.get(make.remote(1), timeout=30) == b"x"

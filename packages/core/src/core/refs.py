@@ -145,13 +145,23 @@ class ObjectRefGenerator(Generic[T_co]):
         self._completed = completed
         self._next = 0
         self._finished = False
-        #: the next item, asked for by ``wait`` and not yet taken
+        #: the next item, asked for and not yet taken
         self._peeked: concurrent.futures.Future[ObjectRef[Any] | None] | None = None
 
     @property
     def task(self) -> bytes:
         """The id of the generator task (24 bytes)."""
         return self._task
+
+    @property
+    def id(self) -> bytes:
+        """The id of the object that the next item will be (28 bytes)."""
+        return ids.object_id(self._task, self._next + 1)
+
+    @property
+    def position(self) -> int:
+        """How many items were taken."""
+        return self._next
 
     def __iter__(self) -> Iterator[ObjectRef[T_co]]:
         return self
@@ -164,7 +174,7 @@ class ObjectRefGenerator(Generic[T_co]):
         if self._finished:
             raise StopIteration
         engine = current.running("Iterating an ObjectRefGenerator")
-        peeked = self._peeked is not None
+        peeked = self._peeked is not None and not self._peeked.cancelled()
         ref = self._take_peeked(timeout) if peeked else engine.next_item(self._task, self._next, timeout)
         if ref is None:
             self._finished = True
@@ -173,7 +183,7 @@ class ObjectRefGenerator(Generic[T_co]):
         return ref
 
     def peek(self) -> concurrent.futures.Future[ObjectRef[Any] | None]:
-        """Return a future of the next item (None at the end) without taking it: ``wait`` waits for that."""
+        """Return a future of the next item (None at the end) without taking it."""
         if self._peeked is None or self._peeked.cancelled():
             if self._finished:
                 self._peeked = concurrent.futures.Future()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -110,10 +108,7 @@ def wait(
     if not 1 <= num_returns <= len(refs):
         raise ValueError(f"num_returns must be between 1 and the number of references ({len(refs)}), got {num_returns}")
     engine = current.engine or current.running("wait()")
-    if kinds != _REFS_ONLY:
-        return _wait_with_generators(refs, num_returns, timeout)
-    plain: Any = refs
-    return engine.wait(plain, num_returns, timeout, fetch_local)  # type: ignore[return-value]
+    return engine.wait(refs, num_returns, timeout, fetch_local)
 
 
 _REFS_ONLY = {ObjectRef}
@@ -123,19 +118,6 @@ def _check_kinds(refs: list[Any]) -> None:
     for ref in refs:
         if not isinstance(ref, ObjectRef | ObjectRefGenerator):
             raise TypeError(f"wait() takes a list of ObjectRef, got a list with a {type(ref).__name__}: {ref!r}")
-
-
-def _wait_with_generators(refs: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
-    futures = [ref.peek() if isinstance(ref, ObjectRefGenerator) else ref.future() for ref in refs]
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while sum(future.done() for future in futures) < num_returns:
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            break
-        pending = [future for future in futures if not future.done()]
-        concurrent.futures.wait(pending, left, concurrent.futures.FIRST_COMPLETED)
-    done = [index for index, future in enumerate(futures) if future.done()][:num_returns]
-    return [refs[i] for i in done], [ref for i, ref in enumerate(refs) if i not in set(done)]
 
 
 def cancel(ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True) -> None:

@@ -64,8 +64,8 @@ class NativeEngine:
     # -- tasks and objects ------------------------------------------------------------------------------------------
 
     def wait(
-        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
-    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        self, refs: list[Any], num_returns: int, timeout: float | None, fetch_local: bool
+    ) -> tuple[list[Any], list[Any]]:
         """See ``Engine``."""
         return self.runtime.values.wait(refs, num_returns, timeout)
 

@@ -83,11 +83,9 @@ class Actors:
         client.init = init
         spec = self._spec(cls, exported, client, options, init, dependencies)
         with self._reactor.lock:
+            rt.tasks.check_arguments(init)
             for object_id in init.nested:
-                entry = self._entries.get(object_id)
-                if entry is None:
-                    raise ValueError(f"ObjectRef({object_id.hex()}): its owner is unknown (it is from another session)")
-                entry.pins += 1
+                self._entries[object_id].pins += 1
             self._entries[creation] = Entry(state=INLINE, data=_NONE, local=1)
             self._clients[actor_id] = client
             if not options.detached:
@@ -114,22 +112,17 @@ class Actors:
 
     def _create_named(self, spec: ActorSpec, token: ActorToken, client: ActorClient) -> ActorHandle[Any]:
         reply: from_node.ActorReply = self._rt.request(lambda number: to_node.CreateActor(number, spec))
-        if reply.error:
+        info = reply.info
+        if reply.error or (info is not None and info.actor_id != spec.actor_id):
             with self._reactor.lock:
-                self._clients.pop(client.actor_id, None)
-                self._by_creation.pop(client.creation, None)
-                if client.init is not None:
-                    self._rt.lineage.retire(client.init)
+                self._dead(client)
+        if reply.error:
             raise ActorAlreadyExistsError(
                 reply.reason
                 or f"an actor named {spec.name!r} exists already in namespace {spec.namespace!r}: use another name, "
                 "core.get_actor(name), or get_if_exists=True"
             )
-        info = reply.info
         if info is not None and info.actor_id != spec.actor_id:
-            with self._reactor.lock:
-                self._clients.pop(client.actor_id, None)
-                self._by_creation.pop(client.creation, None)
             return self.handles.handle_of(info)
         with self._reactor.lock:
             self._rt.to_node(to_node.WatchActor(spec.actor_id))
@@ -203,10 +196,14 @@ class Actors:
         rt.values.pack_arguments(task, method.name, args, kwargs)
         with self._reactor.lock:
             if 0 < token.max_pending_calls <= client.unfinished:
+                if task.args_stored:
+                    rt.store.free(task.id + ids.ARGUMENTS_INDEX)
                 raise PendingCallsLimitExceeded(
                     f"actor {token.class_name} has {client.unfinished} unfinished calls from this process; "
                     f"max_pending_calls={token.max_pending_calls}"
                 )
+            if task.dependencies or task.nested:
+                rt.tasks.check_arguments(task)
             if returns == 1:
                 object_id = task.id + _FIRST
                 self._entries[object_id] = Entry(local=1, task=task)

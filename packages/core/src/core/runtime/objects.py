@@ -12,6 +12,7 @@ References may die in any thread and inside the collector, so their death only l
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,9 @@ class ObjectTable:
         self.entries: dict[bytes, Entry] = {}
         #: what each other process borrows from us
         self._borrowed_by: dict[bytes, set[bytes]] = {}
+        #: entries that died and whose end is not told yet
+        self._dead: deque[tuple[bytes, Entry]] = deque()
+        self._burying = False
 
     def owned(self, identifier: bytes) -> bool:
         """Tell whether this process owns the object."""
@@ -104,10 +108,19 @@ class ObjectTable:
         if entry.borrowers:
             return
         del self.entries[identifier]
-        if identifier.startswith(self._address):
-            self._on_free(identifier, entry)
-        else:
-            self._on_forget(identifier, entry)
+        self._dead.append((identifier, entry))
+        if self._burying:
+            return  # called from below: one death brings about the next, in chains of any length
+        self._burying = True
+        try:
+            while self._dead:
+                identifier, entry = self._dead.popleft()
+                if identifier.startswith(self._address):
+                    self._on_free(identifier, entry)
+                else:
+                    self._on_forget(identifier, entry)
+        finally:
+            self._burying = False
 
     def borrow(self, identifier: bytes, borrower: bytes) -> bool:
         """Register a borrower of an owned object; False if the object is not known."""

@@ -89,8 +89,8 @@ class Reactor:
         self.lock = threading.RLock()
         self._handler = handler
         self._role = threading.Lock()
-        #: the thread that keeps the role for good (an asyncio actor's), or 0
-        self._role_thread = 0
+        #: the thread that has the role, or 0
+        self._reader = 0
         #: a thread is about to keep it for good: whoever has it lets go
         self._claimed = False
         #: whether the poller sees changes of its set while it polls: poll, where there is no epoll (macOS), does not
@@ -102,6 +102,8 @@ class Reactor:
         self.dirty: set[Connection] = set()
         #: user callbacks to run outside the lock
         self.after: deque[Callable[[], None]] = deque()
+        #: threads that are at it
+        self._calling: set[int] = set()
         #: threads that wait while another one reads
         self._parked: deque[Any] = deque()
         #: counts every use of the role by user threads: what the background thread looks at
@@ -194,12 +196,14 @@ class Reactor:
     def wait(self, waiter: Waiter, deadline: float | None) -> bool:
         """Read, or let others read, until ``waiter.done`` or the deadline (monotonic); return ``waiter.done``."""
         role = self._role
-        if self._role_thread and self._role_thread == threading.get_ident():
-            # Called from inside the event loop that keeps the role.
-            self._read_until(waiter, deadline)
+        me = threading.get_ident()
+        if self._reader == me:
+            # Called from what this thread runs while it has the role: an event loop, or the callback of a future.
+            self._read_until(waiter, deadline, lent=False)
             return waiter.done
         while not waiter.done:
             if not self._claimed and role.acquire(False):
+                self._reader = me
                 try:
                     if not self._read_until(waiter, deadline):
                         return waiter.done
@@ -209,9 +213,9 @@ class Reactor:
                 return waiter.done
         return True
 
-    def _read_until(self, waiter: Waiter, deadline: float | None) -> bool:
+    def _read_until(self, waiter: Waiter, deadline: float | None, *, lent: bool = True) -> bool:
         self.activity += 1
-        while not waiter.done and not (self._claimed and not self._role_thread):
+        while not waiter.done and not (self._claimed and lent):
             timeout = None
             if deadline is not None:
                 timeout = deadline - monotonic()
@@ -223,6 +227,7 @@ class Reactor:
 
     def _release_role(self) -> None:
         self.activity += 1
+        self._reader = 0
         self._role.release()
         self._wake_parked()
         if self._background_asleep:
@@ -287,7 +292,7 @@ class Reactor:
         while not self._role.acquire(timeout=PATROL):
             self.activity += 1
             self.wake()
-        self._role_thread = threading.get_ident()
+        self._reader = threading.get_ident()
 
         def read() -> None:
             self.step(0)
@@ -305,7 +310,6 @@ class Reactor:
         try:
             loop.run_forever()
         finally:
-            self._role_thread = 0
             self._claimed = False
             self._release_role()
 
@@ -332,6 +336,7 @@ class Reactor:
     def poll_now(self) -> None:
         """Read what is there, without waiting, if nobody else reads (called by submitting threads)."""
         if self._role.acquire(False):
+            self._reader = threading.get_ident()
             try:
                 self.step(0)
             finally:
@@ -422,13 +427,20 @@ class Reactor:
                 self.wake_if_polling()
 
     def _run_after(self) -> None:
-        after = self.after
-        while after:
-            try:
-                call = after.popleft()
-            except IndexError:
-                return
-            call()
+        me = threading.get_ident()
+        if me in self._calling:
+            return  # one of them waits, and so reads; not deeper still
+        self._calling.add(me)
+        try:
+            after = self.after
+            while after:
+                try:
+                    call = after.popleft()
+                except IndexError:
+                    return
+                call()
+        finally:
+            self._calling.discard(me)
 
     # -- waking -------------------------------------------------------------------------------------------------
 
@@ -482,6 +494,7 @@ class Reactor:
 
     def _background_read(self) -> None:
         self._background_reading = True
+        self._reader = threading.get_ident()
         seen = self.activity
         try:
             while not self._parked and self.activity == seen and not self.closed:
@@ -494,6 +507,7 @@ class Reactor:
                     break
         finally:
             self._background_reading = False
+            self._reader = 0
             self._role.release()
             self._wake_parked()
 

@@ -28,7 +28,7 @@ from core.runtime.exchange import Exchange
 from core.runtime.history import History
 from core.runtime.inbox import Inbox
 from core.runtime.lineage import Lineage
-from core.runtime.objects import FAILED, PENDING, ObjectTable
+from core.runtime.objects import PENDING, ObjectTable
 from core.runtime.packing import Packer
 from core.runtime.patience import Patience
 from core.runtime.peers import Peers, peer_of
@@ -464,12 +464,10 @@ class Runtime:
                 self.flush_node()
             if self.failure is None:
                 self.failure = causes.pack(exceptions.RaySystemError("core.shutdown() was called"))
-            for entry in self.table.entries.values():
+            self.streams.close(self.failure)
+            for object_id, entry in list(self.table.entries.items()):
                 if entry.state == PENDING:
-                    entry.state, entry.data = FAILED, self.failure
-                    waiters, entry.waiters = entry.waiters, None
-                    for waiter in waiters or ():
-                        waiter(b"", entry)
+                    self.settling.fail_entry(object_id, entry, self.failure)
             for parked in [*self._requests.values(), *self.waits]:
                 self.reactor.complete(parked)
         if goodbye:

@@ -6,6 +6,7 @@ All methods are called under the runtime's lock, most by the reading thread.
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from core import ids
@@ -31,6 +32,9 @@ class Settling:
         self._ended = runtime.history.ended
         #: executor: pins on references in results, until the caller has them
         self._handed: dict[bytes, tuple[bytes, tuple[bytes, ...]]] = {}
+        #: tasks that fail because an argument of theirs did
+        self._doomed: deque[tuple[Task, bytes]] = deque()
+        self._dooming = False
 
     def result(self, connection: Connection, message: peer.Result, now: float) -> None:
         """The hot path: a small value came back."""
@@ -151,6 +155,18 @@ class Settling:
         if type(task.function) is str:
             self._rt.actors.finished(task.pool)
         self._rt.lineage.retire(task)
+
+    def fail_dependent(self, task: Task, error: bytes) -> None:
+        """A task fails because an argument of its did, and with it all that wait for it, in chains of any length."""
+        self._doomed.append((task, error))
+        if self._dooming:
+            return  # called from below
+        self._dooming = True
+        try:
+            while self._doomed:
+                self.finish_failed(*self._doomed.popleft())
+        finally:
+            self._dooming = False
 
     def fulfil(self, connection: Connection | None, object_id: bytes, entry: Entry, value: peer.Value) -> None:
         """An object's value (or place, or error) is known."""

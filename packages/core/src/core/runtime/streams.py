@@ -78,12 +78,15 @@ class Streams:
         stream = self._streams.get(message.task)
         object_id = ids.object_id(message.task, message.index + 1)
         if stream is None or stream.dropped:
-            self._rt.settling.discard(object_id, message.value)
+            self._discard(connection, object_id, message.value)
             self._rt.send(connection, peer.Consumed(message.task, -1))
             return
         stream.producer = connection
         if message.index != stream.received:
-            self._rt.settling.discard(object_id, message.value)
+            # A new attempt makes what the last one made already, and does not know yet how much is consumed.
+            self._discard(connection, object_id, message.value)
+            if stream.backpressure:
+                self._rt.send(connection, peer.Consumed(message.task, stream.taken))
             return
         entry = Entry(pins=1, task=stream.task)
         self._rt.table.entries[object_id] = entry
@@ -92,6 +95,14 @@ class Streams:
             self._rt.settling.take_contained(connection, object_id)
         stream.received += 1
         self._wake(stream)
+
+    def _discard(self, connection: Connection, object_id: bytes, value: peer.Value) -> None:
+        """Refuse an item (under the lock)."""
+        if object_id not in self._rt.table.entries:
+            # Else the store has a good copy, from an earlier attempt.
+            self._rt.settling.discard(object_id, value)
+        if value.contained:
+            self._rt.send(connection, peer.ContainedTaken(object_id))
 
     def ended(self, task: Task, error: bytes | None) -> None:
         """The task is over; ``error`` becomes a last item (under the lock)."""
@@ -106,11 +117,13 @@ class Streams:
             stream.received += 1
         stream.total = stream.received
         stream.producer = None
+        for waiter in self._rt.waits:
+            waiter.settled(ids.object_id(task.id, stream.total + 1))
         end = ids.object_id(task.id, 0)
         entry = self._rt.table.entries.get(end)
         if stream.collect:
             del self._streams[task.id]
-            if error is not None:
+            if error is not None and stream.received == 1:
                 for index in range(stream.received):
                     self._rt.table.unpin(ids.object_id(task.id, index + 1))
                 if entry is not None:
@@ -167,9 +180,14 @@ class Streams:
         future: concurrent.futures.Future[ObjectRef[Any] | None] = concurrent.futures.Future()
 
         def deliver() -> None:
-            with self._rt.reactor.lock:
-                ref = self._take(task, index)
-            if future.set_running_or_notify_cancel():
+            if not future.set_running_or_notify_cancel():
+                return  # whoever asked has given up: the item stays for the next who does
+            try:
+                with self._rt.reactor.lock:
+                    ref = self._take(task, index)
+            except ObjectLostError as error:
+                future.set_exception(error)
+            else:
                 future.set_result(ref)
 
         with self._rt.reactor.lock:
@@ -195,6 +213,12 @@ class Streams:
             if stream.backpressure and stream.producer is not None:
                 self._rt.send(stream.producer, peer.Consumed(task, stream.taken))
         return ObjectRef(object_id)
+
+    def close(self, error: bytes) -> None:
+        """The session ends, and with it every stream (under the lock)."""
+        for stream in list(self._streams.values()):
+            if stream.total < 0:
+                self.ended(stream.task, error)
 
     def drop(self, task: bytes) -> None:
         """A generator object died (any thread, no lock)."""

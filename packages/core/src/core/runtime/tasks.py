@@ -80,6 +80,8 @@ class Tasks:
         rt.values.pack_arguments(task, function.name, args, kwargs)
         reactor = self._reactor
         with reactor.lock:
+            if task.dependencies or task.nested:
+                self.check_arguments(task)
             if returns == 1:
                 object_id = task.id + _FIRST
                 self._entries[object_id] = Entry(local=1, task=task)
@@ -111,12 +113,20 @@ class Tasks:
             return None
         return refs[0] if len(refs) == 1 else refs
 
-    def pin_arguments(self, task: Task, enqueue: Callable[[Task, Any], None]) -> None:
-        """Keep a task's arguments alive; ``enqueue(task, task.pool)`` once its dependencies are there (under the lock).
+    def check_arguments(self, task: Task) -> None:
+        """See to it that all references in a task's arguments are known, before anything counts (under the lock).
 
         Raises:
             ValueError: a reference is from another session.
         """
+        for object_id in (*(dependency[0] for dependency in task.dependencies), *task.nested):
+            if object_id not in self._entries:
+                if task.args_stored:
+                    self._rt.store.free(task.id + ids.ARGUMENTS_INDEX)
+                raise ValueError(f"ObjectRef({object_id.hex()}): its owner is unknown (it is from another session)")
+
+    def pin_arguments(self, task: Task, enqueue: Callable[[Task, Any], None]) -> None:
+        """Keep a task's arguments alive; ``enqueue(task, task.pool)`` once the dependencies are there (under the lock)."""
         entries = self._entries
 
         def ready(*_: Any) -> None:
@@ -129,9 +139,7 @@ class Tasks:
         for object_id in task.nested:
             entries[object_id].pins += 1
         for object_id, _, _ in task.dependencies:
-            entry = entries.get(object_id)
-            if entry is None:
-                raise ValueError(f"ObjectRef({object_id.hex()}): its owner is unknown (it is from another session)")
+            entry = entries[object_id]
             entry.pins += 1
             if entry.state == PENDING:
                 task.missing += 1
@@ -244,7 +252,7 @@ class Tasks:
         for object_id, _, _ in task.dependencies:
             entry = self._entries[object_id]
             if entry.state == FAILED:
-                self._rt.settling.finish_failed(task, entry.data)
+                self._rt.settling.fail_dependent(task, entry.data)
                 return True
         return False
 

@@ -232,10 +232,8 @@ class Values:
                 f"the value of object {object_id.hex()} could not be unpickled: {type(error).__name__}: {error}"
             ) from error
 
-    def wait(
-        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None
-    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-        """``Engine.wait``."""
+    def wait(self, refs: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
+        """``Engine.wait``; a generator counts as the object that its next item will be."""
         deadline = None if timeout is None else monotonic() + timeout
         if timeout == 0:
             self._rt.reactor.poll_now()
@@ -243,16 +241,21 @@ class Values:
         waiter: WaitWaiter | None = None
         with self._rt.lock:
             positions = self._ready_positions(refs, num_returns)
-            if len(positions) < num_returns and timeout != 0:
+            if len(positions) < num_returns:
                 pending = set()
                 for ref in refs:
-                    entry = entries[ref.id]
-                    if entry.state == PENDING:
+                    entry = entries.get(ref.id)
+                    if entry is None:
+                        pending.add(ref.id)  # of a generator: see _ready_positions
+                    elif entry.state == PENDING:
                         pending.add(ref.id)
                         if not entry.fetching and not ref.id.startswith(self._rt.address):
                             self._rt.exchange.need(ref.id, entry, _ignore)
-                waiter = WaitWaiter(self._rt.reactor, pending, num_returns - len(positions))
-                self._rt.waits.append(waiter)
+                if timeout == 0:
+                    self._rt.reactor.flush_dirty()  # for those who look again and again
+                else:
+                    waiter = WaitWaiter(self._rt.reactor, pending, num_returns - len(positions))
+                    self._rt.waits.append(waiter)
         if waiter is not None:
             try:
                 self.block(waiter, deadline, f"{num_returns} of {len(refs)} objects in wait()")
@@ -267,17 +270,21 @@ class Values:
         chosen = set(positions)
         return ready, [ref for position, ref in enumerate(refs) if position not in chosen]
 
-    def _ready_positions(self, refs: list[ObjectRef[Any]], limit: int) -> list[int]:
+    def _ready_positions(self, refs: list[Any], limit: int) -> list[int]:
         entries = self._rt.table.entries
         found: list[int] = []
         for position, ref in enumerate(refs):
             entry = entries.get(ref.id)
             if entry is None:
-                raise self._unknown(ref)
-            if entry.state != PENDING:
-                found.append(position)
-                if len(found) == limit:
-                    break
+                if type(ref) is ObjectRef:
+                    raise self._unknown(ref)
+                if not self._rt.streams.ready(ref.task, ref.position):
+                    continue
+            elif entry.state == PENDING:
+                continue
+            found.append(position)
+            if len(found) == limit:
+                break
         return found
 
     def block(

@@ -95,7 +95,7 @@ class AsyncActorHost(ActorHost):
                 finally:
                     limit.release()
         except asyncio.CancelledError as error:
-            self._executor.outcomes.send_error(running, error if not running.cancelled else KeyboardInterrupt(), 0)
+            self._executor.fail(running, error if not running.cancelled else KeyboardInterrupt(), 0)
         finally:
             self._executor.ended(running)
 

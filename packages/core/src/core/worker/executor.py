@@ -398,9 +398,8 @@ class Executor(Inbox):
                 self._rt.drain()
 
     def fail(self, running: Running, error: BaseException, micros: int) -> None:
-        if running.extra is not None and running.extra.returns < 0 and not self.producers.may_restart(running):
-            self.producers.fail(running, error)
-            return
+        if running.extra is not None and running.extra.returns < 0:
+            self.producers.abandon(running)
         self.outcomes.send_error(running, error, micros)
 
     def system_exit(self, request: SystemExit) -> NoReturn:

@@ -180,13 +180,6 @@ class Outcomes:
                 self._rt.exchange.announce()
         self._send(running.connection, peer.Item(running.task, index, message))
 
-    def send_item_error(self, running: Running, index: int, error: BaseException) -> None:
-        """Send the error that ends a stream as its last item."""
-        if self._rt.forked:
-            end_forked_child(error)
-        value = peer.Value("e", self.error_blob(running, error))
-        self._send(running.connection, peer.Item(running.task, index, value))
-
     def send_end(self, running: Running, count: int, micros: int) -> None:
         """End a stream of ``count`` items."""
         if self._rt.forked:
@@ -200,7 +193,7 @@ class Outcomes:
         return remote_errors.pack_error(error, running.name, pid=os.getpid())
 
     def send_error(self, running: Running, error: BaseException, micros: int) -> None:
-        """Send what user code raised."""
+        """Send what user code raised. The caller may try again; else it becomes the result, or a stream's last item."""
         if self._rt.forked:
             end_forked_child(error)
         cancelled = running.cancelled or isinstance(error, KeyboardInterrupt)

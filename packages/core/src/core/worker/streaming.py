@@ -62,10 +62,6 @@ class Producers:
         if production.wakeup is not None:
             production.wakeup.set()
 
-    def may_restart(self, running: Running) -> bool:
-        """Tell whether an error belongs to the whole task: nothing was produced yet."""
-        return running.task not in self._productions
-
     def run(self, running: Running, values: Any) -> None:
         """Send every value of an iterable, then the end."""
         production = self._open(running)
@@ -102,12 +98,10 @@ class Producers:
                 break
         self._end(production)
 
-    def fail(self, running: Running, error: BaseException) -> None:
-        """User code raised in the middle of a stream: the error is its last item."""
-        production = self._productions[running.task]
-        self._outcomes.send_item_error(running, production.sent, error)
-        production.sent += 1
-        self._end(production)
+    def abandon(self, running: Running) -> None:
+        """User code raised, in the middle of a stream perhaps."""
+        with self._rt.lock:
+            self._productions.pop(running.task, None)
 
     def _open(self, running: Running) -> Production:
         production = Production(running)

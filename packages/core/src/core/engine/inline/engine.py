@@ -23,7 +23,7 @@ from core.engine.inline.calls import (
     failed,
     local_copy,
 )
-from core.engine.inline.generators import InlineStream
+from core.engine.inline.generators import InlineStream, wait_with_generators
 from core.engine.inline.groups import Accounts, PlacementGroups
 from core.engine.inline.key_values import InlineKeyValues
 from core.engine.inline.objects import ObjectTable, Outcome, StoredError, resolve, value_of
@@ -125,9 +125,11 @@ class InlineEngine:
         return [value_of(table.outcome(ref.id, left)) for ref in refs]
 
     def wait(
-        self, refs: list[ObjectRef[Any]], num_returns: int, timeout: float | None, fetch_local: bool
-    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        self, refs: list[Any], num_returns: int, timeout: float | None, fetch_local: bool
+    ) -> tuple[list[Any], list[Any]]:
         self._tidy()
+        if any(type(ref) is not ObjectRef for ref in refs):
+            return wait_with_generators(refs, num_returns, timeout)
         self._finish_streams(refs)
         table = self._objects
         table.wait_until(lambda: sum(table.settled(ref.id) for ref in refs) >= num_returns, timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
@@ -147,3 +148,17 @@ class InlineStream:
         if close is not None:
             with running(self._objects, self._context):
                 close()
+
+
+def wait_with_generators(refs: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
+    """Wait for references and for the next items of generators (``Engine.wait``)."""
+    futures = [ref.peek() if isinstance(ref, ObjectRefGenerator) else ref.future() for ref in refs]
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while sum(future.done() for future in futures) < num_returns:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            break
+        pending = [future for future in futures if not future.done()]
+        concurrent.futures.wait(pending, left, concurrent.futures.FIRST_COMPLETED)
+    done = [index for index, future in enumerate(futures) if future.done()][:num_returns]
+    return [refs[i] for i in done], [ref for i, ref in enumerate(refs) if i not in set(done)]
