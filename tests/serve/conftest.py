@@ -10,6 +10,7 @@ import uvloop
 
 import core
 import serve
+from serve import session
 from serve.controller import collector
 
 # libuv keeps a pipe for the life of the process from the first loop on; made here, it is no leak of a module's
@@ -19,7 +20,7 @@ uvloop.new_event_loop().close()
 @pytest.fixture(scope="module")
 def served() -> Iterator[None]:
     """A session with Serve on a free port, shared by the tests of a module."""
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=session.PRELOADED)  # replicas start at once
     serve.start(http_options={"port": 0})
     try:
         yield

@@ -10,6 +10,7 @@ import pytest
 import core
 import serve
 from core.util import kv
+from serve import session
 from serve.handle import DeploymentHandle
 from tests.eventually import eventually
 
@@ -18,7 +19,7 @@ PATIENCE = 60
 
 @pytest.fixture(scope="module", params=["thread", "actor"])
 def mode(request: pytest.FixtureRequest) -> Iterator[str]:
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=session.PRELOADED)  # replicas start at once
     serve.start(http_options={"port": 0}, detached=request.param == "actor")
     try:
         yield request.param

@@ -19,6 +19,7 @@ from starlette.responses import Response
 import core
 import serve
 from core.util.state import list_actors
+from serve import session
 from tests.eventually import eventually
 from tests.serve.conftest import url
 from tests.serve.load import Load
@@ -78,7 +79,7 @@ class App:
 def proxies(request: pytest.FixtureRequest) -> Iterator[int]:
     """A Serve with two proxies, and one whose replica accepts clients itself."""
     number: int = request.param
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=session.PRELOADED)  # replicas start at once
     serve.start(http_options={"port": 0, "num_proxies": number, "max_body_bytes": LARGE})
     try:
         yield number

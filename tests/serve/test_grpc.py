@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 import core
 import serve
+from serve import session
 from serve.config import GRPCOptions
 from serve.controller.grpc_front import ACTOR_NAME
 from serve.gateway.keys import new_key
@@ -45,7 +46,7 @@ PATIENCE = 60
 @pytest.fixture(scope="module", autouse=True)
 def grpc_served() -> Iterator[None]:
     """A session with gRPC on a free port, shared by the tests of this module."""
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=session.PRELOADED)  # replicas start at once
     serve.start(
         http_options={"port": 0},
         grpc_options={"port": 0, "grpc_servicer_functions": [pb_grpc.add_GreeterServicer_to_server]},

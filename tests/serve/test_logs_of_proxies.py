@@ -12,6 +12,7 @@ from websockets.sync.client import connect
 
 import core
 import serve
+from serve import session
 from tests.eventually import eventually
 from tests.serve.conftest import url
 from tests.serve.test_logs import Shop, lines_with, read
@@ -20,7 +21,7 @@ from tests.serve.test_logs import Shop, lines_with, read
 @pytest.fixture
 def proxied(tmp_path: Path) -> Iterator[None]:
     """Serve of its own, with a proxy that logs JSON."""
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=session.PRELOADED)  # replicas start at once
     serve.start({"port": 0, "num_proxies": 1}, logging_config={"encoding": "JSON", "logs_dir": str(tmp_path)})
     try:
         yield

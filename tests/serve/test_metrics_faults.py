@@ -12,6 +12,7 @@ import pytest
 import core
 import serve
 from core.util.state import list_actors
+from serve import session
 from serve.specs import CONTROLLER_NAME, NAMESPACE
 from tests.eventually import eventually
 from tests.serve.conftest import url
@@ -22,7 +23,7 @@ PATIENCE = 60
 
 @pytest.fixture
 def detached() -> Iterator[None]:
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=session.PRELOADED)  # replicas start at once
     serve.start(http_options={"port": 0}, detached=True)
     try:
         yield

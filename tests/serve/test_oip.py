@@ -17,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 import core
 import serve
+from serve import session
 from serve.errors import ModelLoadError, RayServeException
 from tests.eventually import eventually
 from tests.serve import grpc_services  # noqa: F401 - before the first session: it opens grpc's own descriptors
@@ -32,7 +33,7 @@ PATIENCE = 60
 
 @pytest.fixture(scope="module", autouse=True)
 def _served() -> Iterator[None]:
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=session.PRELOADED)  # replicas start at once
     serve.start(http_options={"port": 0}, grpc_options={"port": 0})
     try:
         serve.run(

@@ -16,6 +16,7 @@ import pytest
 
 import core
 import serve
+from serve import session
 
 schemathesis = pytest.importorskip("schemathesis")
 hypothesis = pytest.importorskip("hypothesis")
@@ -29,7 +30,7 @@ DRAWS = 20
 def serving(request: pytest.FixtureRequest) -> Iterator[None]:
     """Serve, with the examples importable, here and in replicas."""
     sys.path.insert(0, str(EXAMPLES))
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=session.PRELOADED)  # replicas start at once
     try:
         serve.start(http_options={"port": 0, "num_proxies": 0 if request.param == "direct" else 1})
         yield

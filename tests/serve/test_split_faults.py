@@ -11,6 +11,7 @@ import pytest
 
 import core
 import serve
+from serve import session
 from serve.specs import CONTROLLER_NAME, NAMESPACE
 from tests.eventually import eventually
 from tests.serve.conftest import url
@@ -21,7 +22,7 @@ PATIENCE = 60
 
 @pytest.fixture(scope="module", autouse=True)
 def _detached() -> Iterator[None]:
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=session.PRELOADED)  # replicas start at once
     serve.start(http_options={"port": 0}, detached=True)
     try:
         yield
