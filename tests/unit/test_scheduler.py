@@ -10,6 +10,7 @@ from core.protocol.records import Bundle
 from core.specs import RESOURCE_UNIT, LeaseSpec, RuntimeEnv, Strategy
 from core.state import scheduler_events as ev
 from core.state.scheduler import Scheduler
+from core.state.worker_pool import MAX_START_FAILURES
 
 JOB = b"job1"
 DRIVER = b"driver------"
@@ -397,6 +398,31 @@ def test_a_key_whose_workers_do_not_start_is_given_up() -> None:
         refused = [i for i in out if isinstance(i, ev.Refused)]
     assert attempts == 3
     assert refused == [ev.Refused(DRIVER, 0, "start", "exited with code 1")]
+
+
+def test_when_the_system_refuses_more_processes_those_there_are_do_the_work() -> None:
+    story = Story(CPU=8)
+    story.demand(1)
+    story.workers(8)
+    (address,) = {grant.address for grant in story.grants}
+    for worker in [worker for worker in story.scheduler.pool.workers if worker != address]:
+        story.tell(ev.ProcessGone(worker))
+    story.demand(3)
+    pause = 1.0
+    for _ in range(3):
+        for _ in range(MAX_START_FAILURES + story.scheduler.max_starting):
+            if story.starting:
+                out = story.tell(ev.StartFailed(story.starting.pop(), "start", "no more processes"))
+        assert not any(isinstance(i, ev.Refused) for i in out)
+        assert story.scheduler.deadline == story.now + pause
+        assert not story.starting
+        story.now = story.scheduler.deadline
+        story.tell(ev.Tick())  # tries again
+        pause *= 2
+    assert story.starting
+    story.grants[1:] = []
+    story.give_back(story.grants[0])
+    assert [grant.address for grant in story.grants[1:]] == [address]
 
 
 def test_a_bad_runtime_env_is_refused_at_once() -> None:

@@ -42,8 +42,6 @@ INFEASIBLE_MAX_SECONDS = 600.0
 #: A wait shorter than this is not explained; what was explained is not said again for a while.
 EXPLAIN_SECONDS = 1.0
 EXPLAIN_AGAIN_SECONDS = 30.0
-#: A key whose workers fail to start this often in a row is given up.
-MAX_START_FAILURES = 3
 #: Leases without any CPU, beyond this many per CPU, are granted only one per second.
 ZERO_CPU_LEASES_PER_CPU = 8
 ZERO_CPU_SECONDS = 1.0
@@ -231,20 +229,20 @@ class Scheduler:
         if worker is None or worker.state != "starting":
             return
         worker.pid = event.pid
-        self.pool.failures.pop(worker.key, None)
+        self.pool.started(worker.key)
         self.pool.make_idle(worker, now)
 
     def _start_failed(self, event: ev.StartFailed, now: float, out: list[ev.Instruction]) -> None:
         worker = self.pool.remove(event.address)
         if worker is None:
             return
-        failures = self.pool.failures[worker.key] = self.pool.failures.get(worker.key, 0) + 1
-        if event.kind == "start" and failures < MAX_START_FAILURES:
-            return
-        self.pool.failures.pop(worker.key, None)
-        for request in self.queue.of_worker_key(worker.key):
+        todo = "refuse" if event.kind != "start" else self.pool.start_failed(worker.key, now)
+        waiting = self.queue.of_worker_key(worker.key) if todo != "retry" else []
+        for request in waiting if todo == "refuse" else ():
             self.queue.remove(request.key)
             self._refuse(request, event.kind, event.reason, out)
+        for asker in {request.asker for request in waiting} if todo == "pause" else ():
+            out.append(ev.Warn(asker, f"tasks and actors wait, since no more workers can be started: {event.reason}"))
 
     def _stop_declined(self, event: ev.StopDeclined, now: float, out: list[ev.Instruction]) -> None:
         worker = self.pool.workers.get(event.address)
@@ -369,7 +367,7 @@ class Scheduler:
             if round_.free_starting.get(key):
                 round_.claim_starting(request, pool, fresh=False)
                 return True
-            if self._start_worker(key, out):
+            if self.pool.may_start(key, now) and self._start_worker(key, out):
                 round_.claim_starting(request, pool, fresh=True)
                 return True
             round_.reserve(request, pool)
@@ -472,6 +470,7 @@ class Scheduler:
 
     def _set_deadline(self, now: float) -> None:
         times = [entry.warn_at for entry in self.queue.infeasible.values()]
+        times += [until for until, _ in self.pool.pauses.values() if until > now]
         if self._serve_again is not None:
             times.append(self._serve_again)
         if self._zero_cpu_wait is not None:

@@ -22,6 +22,10 @@ from core.state.scheduler_events import WorkerKey
 
 #: Seconds an idle worker above the pool's target stays.
 IDLE_SECONDS = 1.0
+#: A key whose workers fail to start this often in a row is given up, unless there are others of them: the system may
+#: refuse more processes, and those it has can do the work. Then more are tried after a pause, which doubles.
+MAX_START_FAILURES = 3
+PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 60.0
 
 
 class Lease(Struct, eq=False):
@@ -77,7 +81,9 @@ class WorkerPool:
         self.workers: dict[bytes, Worker] = {}
         self._idle: dict[WorkerKey, list[bytes]] = {}
         #: consecutive failures to start a worker of this key
-        self.failures: dict[WorkerKey, int] = {}
+        self._failures: dict[WorkerKey, int] = {}
+        #: keys of which no more workers can be had now: until when none is tried, and how long that is
+        self.pauses: dict[WorkerKey, tuple[float, float]] = {}
         self.idle_count = 0
         self.starting_count = 0
 
@@ -86,6 +92,29 @@ class WorkerPool:
         worker = self.workers[address] = Worker(address, key)
         self.starting_count += 1
         return worker
+
+    def may_start(self, key: WorkerKey, now: float) -> bool:
+        """Tell whether it makes sense to start a worker of this key."""
+        return key not in self.pauses or self.pauses[key][0] <= now
+
+    def started(self, key: WorkerKey) -> None:
+        """Workers of this key do start."""
+        self._failures.pop(key, None)
+        self.pauses.pop(key, None)
+
+    def start_failed(self, key: WorkerKey, now: float) -> str:
+        """Return what to do about a worker that did not start: "retry", "pause" or "refuse" what waits for it."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        if failures < MAX_START_FAILURES or not self.may_start(key, now):
+            return "retry"
+        self._failures.pop(key)
+        if not any(worker.key == key and worker.state in ("idle", "leased") for worker in self.workers.values()):
+            self.pauses.pop(key, None)
+            return "refuse"
+        _, last = self.pauses.get(key, (0.0, PAUSE_SECONDS / 2))
+        pause = min(2 * last, MAX_PAUSE_SECONDS)
+        self.pauses[key] = now + pause, pause
+        return "pause"
 
     def starting_by_key(self) -> dict[WorkerKey, int]:
         """Count the processes being started."""
