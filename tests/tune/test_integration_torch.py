@@ -16,7 +16,7 @@ from tune.integration.torch import TuneReportCheckpoint
 
 @pytest.fixture(scope="module", autouse=True)
 def _session() -> Iterator[None]:
-    core.init(num_cpus=2)
+    core.init(num_cpus=2, _preloaded_modules=["torch", "lightning"])  # trials start at once
     yield
     core.shutdown()
 
