@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import core
+from core.util.state import list_objects
 from tests.chaos.driver import SOON, Driver
 from tests.eventually import eventually
 
@@ -115,6 +116,39 @@ def test_a_lost_file_of_a_result_is_made_again_and_that_of_a_put_is_one_clear_er
     assert all("put" in text for text in told)
     assert len(more) == 20
     assert core.get(digest.remote(np.ones(10, np.uint8)), timeout=SOON) == 10
+
+
+@core.remote
+def add_one(array: Any, *others: Any) -> Any:
+    return array + 1
+
+
+@small_store
+def test_a_step_after_the_other_keeps_the_last_value_only_and_makes_lost_ones_again(session: Any) -> None:
+    first = add_one.remote(random_bytes.remote(0, 5 * MIB))
+    start = int(core.get(first)[0])
+    other = value = first
+    for _ in range(20):
+        # The same argument twice, another one that many share, and one inside of a list: all are kept for lineage.
+        value = add_one.remote(value, value, first, [other])
+        other = value
+    del first, other
+    identifier = value.hex()
+    core.wait([value], timeout=SOON)
+    eventually(lambda: [row["object_id"] for row in list_objects()] == [identifier])
+    filler: list[Any] = []
+
+    def is_on_disk() -> bool:
+        filler.append(core.put(np.zeros(5 * MIB, np.uint8)))
+        return [row["location"] for row in list_objects() if row["object_id"] == identifier] != ["memory"]
+
+    eventually(is_on_disk)
+    for path in files(session):
+        path.unlink()
+    assert int(core.get(value, timeout=SOON)[0]) == (start + 20) % 256
+    del value
+    filler.clear()
+    eventually(lambda: not list_objects())
 
 
 def may_mount() -> bool:

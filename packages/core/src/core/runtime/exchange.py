@@ -39,7 +39,7 @@ class Exchange:
             self._rt.send(connection, peer.Fetched(object_id, peer.Value("e", error)))
             return
         if message.lost and entry.state == STORED:
-            self._rt.values.recover(object_id, entry)
+            self._rt.lineage.recover(object_id, entry)
         if entry.state == PENDING:
             waiters = entry.waiters if entry.waiters is not None else []
             waiters.append(lambda _, known: self._answer_fetch(connection, object_id, known))
@@ -118,9 +118,20 @@ class Exchange:
             if was_pending:
                 self._rt.settling.settled(object_id, entry)
 
+    def unused(self, object_id: bytes, entry: Entry) -> None:
+        if entry.state == STORED and not entry.released:
+            self._rt.store.free(object_id)
+            entry.released = True
+            contained, entry.contained = entry.contained, ()
+            for inner in contained:
+                self._rt.table.unpin(inner)
+        elif entry.state == INLINE:
+            self._rt.actors.handles_gone(object_id)
+
     def freed(self, object_id: bytes, entry: Entry) -> None:
         if entry.state == STORED:
-            self._rt.store.free(object_id)
+            if not entry.released:
+                self._rt.store.free(object_id)
             task: Task | None = entry.task
             if task is not None:
                 task.stored -= 1

@@ -3,8 +3,11 @@
 Counting. An entry lives while ``local + pins > 0`` or somebody borrows it:
 
 * ``local`` counts :class:`~core.refs.ObjectRef` instances in this process;
-* ``pins`` counts uses without an instance: arguments of unfinished tasks, references inside other values, lineage;
+* ``pins`` counts uses without an instance: arguments of unfinished tasks, references inside other values;
 * ``borrowers`` (owner only) are the other processes that told us that they hold references.
+
+An entry that only ``lineage`` holds on to (it was an argument of a task whose result may have to be made again) stays,
+with its task, but its value does not: that would be made again, too.
 
 References may die in any thread and inside the collector, so their death only lands in ``refs.dropped``;
 :meth:`ObjectTable.drain` takes it into account at the next step of the runtime.
@@ -31,6 +34,10 @@ class Entry(Struct, gc=False, eq=False):
     data: bytes = b""
     local: int = 0
     pins: int = 0
+    #: finished tasks that would need it to run again
+    lineage: int = 0
+    #: STORED, but nobody needed the bytes any more, so they are gone
+    released: bool = False
     #: the task that makes it: while pending, and for lineage while STORED
     task: Any = None
     #: called with the id and entry once, when the state leaves PENDING (under the lock)
@@ -50,12 +57,18 @@ class ObjectTable:
         address: of this process: objects whose id starts with it are owned here.
         on_free: called (under the lock) when an owned entry dies.
         on_forget: called (under the lock) when a borrowed entry dies.
+        on_unused: called (under the lock) when only lineage holds on to an owned entry.
     """
 
     def __init__(
-        self, address: bytes, on_free: Callable[[bytes, Entry], None], on_forget: Callable[[bytes, Entry], None]
+        self,
+        address: bytes,
+        on_free: Callable[[bytes, Entry], None],
+        on_forget: Callable[[bytes, Entry], None],
+        on_unused: Callable[[bytes, Entry], None],
     ) -> None:
         self._address = address
+        self._on_unused = on_unused
         self._on_free = on_free
         self._on_forget = on_forget
         self.entries: dict[bytes, Entry] = {}
@@ -98,6 +111,20 @@ class ObjectTable:
             if entry.pins <= 0 and entry.local <= 0:
                 self._release(identifier, entry)
 
+    def keep_for_lineage(self, identifier: bytes) -> None:
+        """Turn a :meth:`pin` into a hold of lineage."""
+        entry = self.entries.get(identifier)
+        if entry is not None:
+            entry.lineage += 1
+            self.unpin(identifier)
+
+    def drop_from_lineage(self, identifier: bytes) -> None:
+        """Take back one :meth:`keep_for_lineage`."""
+        entry = self.entries.get(identifier)
+        if entry is not None:
+            entry.lineage -= 1
+            self.check(identifier, entry)
+
     def check(self, identifier: bytes, entry: Entry) -> None:
         """Free an entry that nobody needs any more."""
         if entry.local <= 0 and entry.pins <= 0:
@@ -106,6 +133,10 @@ class ObjectTable:
     def _release(self, identifier: bytes, entry: Entry) -> None:
         # References that died were counted per instance, so instances waiting in ``dropped`` keep it above zero.
         if entry.borrowers:
+            return
+        if entry.lineage:
+            if identifier.startswith(self._address):
+                self._on_unused(identifier, entry)
             return
         del self.entries[identifier]
         self._dead.append((identifier, entry))

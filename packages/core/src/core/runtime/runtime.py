@@ -84,7 +84,7 @@ class Runtime:
         self.lock = self.reactor.lock
         self.packer = Packer()
         self.exchange = Exchange(self)
-        self.table = ObjectTable(self.address, self.exchange.freed, self.exchange.forgotten)
+        self.table = ObjectTable(self.address, self.exchange.freed, self.exchange.forgotten, self.exchange.unused)
         self.peers = Peers(self)
         self.borrowing = Borrowing(self.peers.send, self.peers.unsent, self.exchange.unknown_objects)
         self.waits: list[WaitWaiter] = []

@@ -125,11 +125,15 @@ class Settling:
                 if entry.state == STORED and not is_call:
                     task.stored += 1
                     entry.task = task
+                    if entry.local <= 0 and entry.pins <= 0:
+                        self._rt.table.check(object_id, entry)  # made again together with one that was wanted
         if any(value.contained for value in message.values):
             self.take_contained(connection, task.id)
         if is_call:
             self._rt.actors.finished(task.pool)
-        if not task.stored:
+        if task.stored:
+            self._rt.lineage.keep(task)
+        else:
             self._rt.lineage.retire(task)
 
     def take_contained(self, connection: Connection, key: bytes) -> None:
@@ -173,7 +177,7 @@ class Settling:
         if value.kind == "i":
             entry.state, entry.data = INLINE, value.data
         elif value.kind == "s":
-            entry.state, entry.size = STORED, value.size
+            entry.state, entry.size, entry.released = STORED, value.size, False
         else:
             entry.state, entry.data = FAILED, value.data
         entry.task = None

@@ -126,7 +126,7 @@ class Tasks:
                 raise ValueError(f"ObjectRef({object_id.hex()}): its owner is unknown (it is from another session)")
 
     def pin_arguments(self, task: Task, enqueue: Callable[[Task, Any], None]) -> None:
-        """Keep a task's arguments alive; ``enqueue(task, task.pool)`` once the dependencies are there (under the lock)."""
+        """Keep a task's arguments alive; ``enqueue(task, task.pool)`` once they are all there (under the lock)."""
         entries = self._entries
 
         def ready(*_: Any) -> None:

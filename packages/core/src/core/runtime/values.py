@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from core import exceptions, ids, refs, remote_errors
 from core.protocol import peer
 from core.refs import ObjectRef
-from core.runtime import causes
 from core.runtime.connection import Connection
 from core.runtime.objects import FAILED, INLINE, PENDING, STORED, Entry
 from core.runtime.packing import unpicklable_error
@@ -191,7 +190,7 @@ class Values:
             with self._rt.lock:
                 if entry.state == STORED:
                     if self._rt.table.owned(object_id):
-                        self.recover(object_id, entry)
+                        self._rt.lineage.recover(object_id, entry)
                     else:
                         entry.state, entry.fetching = PENDING, True
                         self._rt.peers.send(ids.owner_of(object_id), peer.Fetch(object_id, True))
@@ -209,18 +208,6 @@ class Values:
                 self._rt.reactor.flush_dirty()
         self._await([ref], None, None)
         return self._materialize(ref, entry, None)
-
-    def recover(self, object_id: bytes, entry: Entry) -> None:
-        """The stored value of an owned object is lost: run its task again, or fail (under the lock)."""
-        if not self._rt.lineage.reconstruct(object_id, entry):
-            error = causes.pack(
-                exceptions.ObjectReconstructionFailedError(
-                    object_id.hex(),
-                    "its bytes are lost and cannot be made again: it came from put(), from an actor, or its task has "
-                    "no retries left",
-                )
-            )
-            self._rt.settling.fail_entry(object_id, entry, error)
 
     def _load(self, data: bytes | memoryview, object_id: bytes) -> Any:
         try:

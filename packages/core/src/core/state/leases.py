@@ -70,6 +70,8 @@ class Task(Struct, gc=False, eq=False):
     options: Any = None
     #: results still in the shared-memory store: while there are any, the task is kept to make them again
     stored: int = 0
+    #: done, with results in the store: its arguments count for lineage only
+    kept: bool = False
     #: top-level reference arguments: (object id, index, keyword)
     dependencies: tuple[tuple[bytes, int, str], ...] = ()
     #: references nested in the arguments
