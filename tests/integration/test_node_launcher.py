@@ -112,9 +112,13 @@ def test_a_loose_parent_directory_is_tightened(tmp_path: Path) -> None:
 
 
 def test_stale_sessions_are_swept_and_living_ones_kept(tmp_path: Path) -> None:
-    living, lock = session.create(tmp_path)
-    dead, dead_lock = session.create(tmp_path)
-    os.close(dead_lock)
+    living, locks = session.create(tmp_path)
+    robbed, more_locks = session.create(tmp_path)
+    (robbed / session.LOCK_NAME).unlink()  # it was old, and somebody tidied up
+    os.utime(robbed, (0, 0))
+    dead, dead_locks = session.create(tmp_path)
+    for descriptor in dead_locks:
+        os.close(descriptor)
     fresh = tmp_path / "session-being-made"
     fresh.mkdir()
     abandoned = tmp_path / "session-abandoned"
@@ -124,8 +128,9 @@ def test_stale_sessions_are_swept_and_living_ones_kept(tmp_path: Path) -> None:
     spilled.mkdir()
     (dead / "spill").symlink_to(spilled)
     session.sweep(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([living, fresh])
-    os.close(lock)
+    assert sorted(tmp_path.iterdir()) == sorted([living, robbed, fresh])
+    for descriptor in (*locks, *more_locks):
+        os.close(descriptor)
 
 
 def test_a_temporary_directory_too_deep_for_sockets_is_avoided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -31,8 +31,6 @@ class NodeConfig(Struct, frozen=True):
     worker_entry: str = "core.worker.main"
     #: descriptor of the launcher's control socket
     control_fd: int = -1
-    #: descriptor of the locked session lock file; held open as long as the daemon or its zygote lives
-    lock_fd: int = -1
 
     @property
     def node_resources(self) -> dict[str, int]:

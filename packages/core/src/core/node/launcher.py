@@ -125,7 +125,7 @@ def start(config: NodeConfig, session_parent: Path | None = None) -> NodeProcess
     parent = session_parent if session_parent is not None else session.default_parent()
     session.secure_parent(parent)
     session.sweep(parent)
-    directory, lock = session.create(parent)
+    directory, locks = session.create(parent)
     ours, theirs = socket.socketpair()
     log = os.open(directory / "node.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     config = msgspec.structs.replace(
@@ -133,7 +133,6 @@ def start(config: NodeConfig, session_parent: Path | None = None) -> NodeProcess
         session_dir=str(directory),
         driver_pid=config.driver_pid or os.getpid(),
         control_fd=theirs.fileno(),
-        lock_fd=lock,
     )
     try:
         process = subprocess.Popen(
@@ -141,17 +140,17 @@ def start(config: NodeConfig, session_parent: Path | None = None) -> NodeProcess
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=(theirs.fileno(), lock),
+            pass_fds=(theirs.fileno(), *locks),  # locked as long as the daemon or its zygote lives
             start_new_session=True,
         )
-    except OSError:
+    except (OSError, ValueError):
         ours.close()
         session.remove(directory)
         raise
     finally:
         theirs.close()
-        os.close(log)
-        os.close(lock)
+        for descriptor in (log, *locks):
+            os.close(descriptor)
     return NodeProcess(directory, process, ours)
 
 

@@ -2,7 +2,8 @@
 
 ``<tmp>/skate-<uid>/session-<random>/`` holds the sockets, the daemon's log and spilled objects. The lock file in it is
 locked (``flock``) by the open file that launcher, daemon and zygote share; when the last of them is gone, the
-directory is stale and the next start removes it.
+directory is stale and the next start removes it. The directory itself is locked too: whoever tidies ``/tmp`` of old
+files (systemd-tmpfiles does, after ten days) passes over what is locked so.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def secure_parent(parent: Path) -> None:
         parent.chmod(0o700)
 
 
-def create(parent: Path) -> tuple[Path, int]:
-    """Make and lock a new session directory; return its path and the descriptor that holds the lock."""
+def create(parent: Path) -> tuple[Path, tuple[int, int]]:
+    """Make and lock a new session directory; return its path and the descriptors that hold the locks."""
     while True:
         directory = parent / f"session-{os.urandom(8).hex()}"
         directory.mkdir(mode=0o700)
@@ -79,7 +80,7 @@ def create(parent: Path) -> tuple[Path, int]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             if path.stat().st_ino == os.fstat(lock).st_ino:
-                return directory, lock
+                return directory, (lock, _lock_directory(directory))
         except FileNotFoundError:
             pass
         # A sweeper came between creation and lock.
@@ -92,8 +93,8 @@ def sweep(parent: Path) -> None:
         try:
             lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - directory.stat().st_mtime > ABANDONED_SECONDS:
+            with contextlib.suppress(OSError):
+                if time.time() - directory.stat().st_mtime > ABANDONED_SECONDS and not _is_locked(directory):
                     remove(directory)
             continue
         except OSError:
@@ -105,6 +106,24 @@ def sweep(parent: Path) -> None:
             pass
         finally:
             os.close(lock)
+
+
+def _lock_directory(directory: Path) -> int:
+    place = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # NFS cannot
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return place
+
+
+def _is_locked(directory: Path) -> bool:
+    place = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(place)
+    return False
 
 
 def remove(directory: Path) -> None:
