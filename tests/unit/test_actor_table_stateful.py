@@ -18,6 +18,9 @@ from core.state.actors import ActorTable
 JOB = b"\1\0\0\0"
 OWNERS = [b"owner-a-----", b"owner-b-----"]
 WATCHER = b"watcher-----"
+#: comes and goes
+GUEST = b"guest-------"
+STRANGER = b"stranger----"
 CAUSES = [DeathCause("signal", 9), DeathCause("exit", 1), DeathCause("intended"), DeathCause("oom")]
 
 
@@ -36,6 +39,8 @@ class ActorMachine(RuleBasedStateMachine):
         #: the last state each watched actor was told
         self.told: dict[bytes, str] = {}
         self.starts: dict[bytes, int] = {}
+        #: what the guest watches -> the last state it was told
+        self.guest: dict[bytes, str] = {}
 
     def tell(self, event: ev.Event) -> None:
         for instruction in self.table.handle(event, now=self.now):
@@ -57,9 +62,13 @@ class ActorMachine(RuleBasedStateMachine):
             case ev.KillProcess():
                 self.doomed.add(instruction.address)
             case ev.Update():
-                before = self.told.get(instruction.info.actor_id)
-                assert before != "DEAD", "the dead do not change"
-                self.told[instruction.info.actor_id] = instruction.info.state
+                actor_id, state = instruction.info.actor_id, instruction.info.state
+                if WATCHER in instruction.watchers:
+                    assert self.told.get(actor_id) != "DEAD", "the dead do not change"
+                    self.told[actor_id] = state
+                if GUEST in instruction.watchers:
+                    assert actor_id in self.guest, "told without having asked"
+                    self.guest[actor_id] = state
 
     @rule(
         owner=st.sampled_from(OWNERS),
@@ -87,6 +96,59 @@ class ActorMachine(RuleBasedStateMachine):
         if spec.actor_id in self.table.actors:
             self.specs[spec.actor_id] = spec
             self.tell(ev.Watch(WATCHER, spec.actor_id))
+
+    @precondition(lambda self: self.specs)
+    @rule(data=st.data())
+    def create_again(self, data: st.DataObject) -> None:
+        """A creation that is sent twice changes nothing."""
+        spec = self.specs[data.draw(st.sampled_from(sorted(self.specs)))]
+        (reply,) = self.table.handle(ev.Create(spec.owner, 2, JOB, spec), now=self.now)
+        assert isinstance(reply, ev.Reply) and not reply.error
+        assert reply.info == self.table.info(spec.actor_id)
+
+    @rule(data=st.data(), known=st.booleans())
+    def watch(self, data: st.DataObject, known: bool) -> None:
+        if not known or not self.specs:
+            actor_id = b"nobody made %d" % next(self.counter)
+        else:
+            actor_id = data.draw(st.sampled_from(sorted(self.specs)))
+        self.guest[actor_id] = "not told"
+        self.tell(ev.Watch(GUEST, actor_id))
+
+    @precondition(lambda self: self.guest)
+    @rule(data=st.data())
+    def watch_no_more(self, data: st.DataObject) -> None:
+        actor_id = data.draw(st.sampled_from(sorted(self.guest)))
+        del self.guest[actor_id]
+        self.tell(ev.Unwatch(GUEST, actor_id))
+
+    @rule()
+    def guest_leaves(self) -> None:
+        self.guest.clear()
+        self.tell(ev.ProcessGone(GUEST, CAUSES[0]))
+
+    @precondition(lambda self: self.specs)
+    @rule(data=st.data())
+    def a_stranger_speaks(self, data: st.DataObject) -> None:
+        """What is said by another process than the actor's own is not believed."""
+        actor_id = data.draw(st.sampled_from(sorted(self.specs)))
+        before = self.table.info(actor_id)
+        for event in (
+            ev.Ready(STRANGER, actor_id),
+            ev.InitFailed(STRANGER, actor_id, b""),
+            ev.Leaving(STRANGER),
+            ev.ProcessGone(STRANGER, CAUSES[0]),
+        ):
+            assert not self.table.handle(event, now=self.now)
+        assert self.table.info(actor_id) == before
+
+    @precondition(lambda self: self.specs)
+    @rule(data=st.data())
+    def place_what_waits_for_nothing(self, data: st.DataObject) -> None:
+        actor_id = data.draw(st.sampled_from(sorted(self.specs)))
+        if actor_id not in self.placing:
+            (kill,) = self.table.handle(ev.Placed(actor_id, STRANGER, 1), now=self.now)
+            assert isinstance(kill, ev.KillProcess) and kill.address == STRANGER
 
     @precondition(lambda self: self.placing)
     @rule(data=st.data(), refuse=st.integers(0, 4))
@@ -155,6 +217,10 @@ class ActorMachine(RuleBasedStateMachine):
             assert self.told[actor_id] == info.state, "a watcher missed a change"
             waits = actor_id in self.table.actors and not self.table.actors[actor_id].worker
             assert waits == (actor_id in self.placing), "an actor without a process is being placed, and no other"
+        for actor_id, state in self.guest.items():
+            info = self.table.info(actor_id)
+            assert state == (info.state if info is not None else state), "the guest missed a change"
+            assert info is not None or state in ("not told", "DEAD")
 
     def teardown(self) -> None:
         """Once every owner is gone and detached actors are killed, nothing runs."""
@@ -171,6 +237,10 @@ class ActorMachine(RuleBasedStateMachine):
         self.table.validate()
         assert not self.table.actors
         assert not self.table.names
+        self.now += 31.0
+        self.tell(ev.Tick())
+        assert "not told" not in self.guest.values(), "who watches an actor that nobody made is told so"
+        assert self.table.deadline is None
 
 
 TestActorTable = ActorMachine.TestCase

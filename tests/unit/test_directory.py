@@ -352,6 +352,7 @@ class DirectoryMachine(RuleBasedStateMachine):
         self.clients: dict[bytes, FakeClient] = {}
         self.spills: list[rec.Spill] = []
         self.files: set[str] = set()
+        self.lost_files: set[str] = set()
         self.number = 0
         self.content: dict[bytes, tuple[int, int]] = {}
         self.freed: set[bytes] = set()
@@ -412,6 +413,25 @@ class DirectoryMachine(RuleBasedStateMachine):
         self.content[made] = place
         client.own[made] = place
         self.feed(rec.ObjectsSealed(address, [(made, *place)]))
+
+    @rule(address=addresses, owner=addresses)
+    def seal_file(self, address: bytes, owner: bytes) -> None:
+        """An object for which the arena is too small, or too full."""
+        if self.client(address) is not None:
+            made, path = oid(self.next(), owner), f"/{self.next()}"
+            self.content[made] = (0, 0)
+            self.files.add(path)
+            self.feed(rec.FileSealed(address, made, path, 20 * UNIT))
+
+    @precondition(lambda self: self.files)
+    @rule(data=st.data())
+    def lose_file(self, data: st.DataObject) -> None:
+        lost = [made for made, stored in self.directory.objects.items() if stored.path]
+        if lost:
+            made = self.pick(data, lost)
+            self.lost_files.add(self.directory.objects[made].path)
+            self.feed(rec.FileLost(made))
+            assert made not in self.directory.objects
 
     @rule(data=st.data())
     def free(self, data: st.DataObject) -> None:
@@ -480,7 +500,7 @@ class DirectoryMachine(RuleBasedStateMachine):
                 assert (do.offset, do.size) == self.content[made], "not where it was written"
                 client.pinned[made] = (do.offset, do.size)
             elif do.state == "file":
-                assert do.path in self.files
+                assert do.path in self.files | self.lost_files
                 client.pinned[made] = None
         elif isinstance(do, rec.GiveBack):
             self.reclaim(client, do)

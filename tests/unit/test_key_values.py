@@ -223,6 +223,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def the_books_are_right(self) -> None:
+        self.store.validate()
         assert self.store.keys("") == sorted(self.model)
         assert self.store.total_bytes == sum(len(key) + len(value) for key, value in self.model.items())
 

@@ -60,11 +60,11 @@ class LeasePoolMachine(RuleBasedStateMachine):
     def hand_back(self, data: st.DataObject, blocked: bool) -> None:
         """A worker hands back all it has not started, because it was asked or because its task waits."""
         lease = data.draw(st.sampled_from(list(self.pool.leases.values())))
-        tasks = list(lease.inflight.values())[1:]
-        for task in tasks:
-            self.pool.finished(lease, task, self.now)
-        if blocked:
-            self.pool.block(lease)
+        progress = lease.progress
+        waiting = [*list(lease.inflight)[1:], b"started and finished meanwhile"]
+        tasks = self.pool.handed_back(lease, waiting, self.now, blocked=blocked)
+        assert [task.id for task in tasks] == waiting[:-1]
+        assert lease.progress == progress, "a stuck pipe counts as stuck until something is done"
         self.pool.requeue(tasks)
         self._assign()
 
@@ -99,9 +99,9 @@ class LeasePoolMachine(RuleBasedStateMachine):
     def reclaim(self, data: st.DataObject) -> None:
         """The node wants a lease back."""
         lease = data.draw(st.sampled_from(list(self.pool.leases.values())))
-        lease.reclaim = True
-        if lease in self.pool.idle:
-            self.pool.idle.remove(lease)
+        if self.pool.reclaim(lease):
+            assert len(lease.inflight) > 1
+            assert not self.pool.reclaim(lease), "asked twice"
 
     @rule(seconds=st.floats(0, 0.1))
     def pass_time(self, seconds: float) -> None:

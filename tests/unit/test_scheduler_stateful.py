@@ -55,7 +55,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.up: set[bytes] = set()
         self.doomed: set[bytes] = set()
         self.stopping: set[bytes] = set()
-        self.blocked: set[bytes] = set()
+        #: those that said they would exit
+        self.leaving: set[bytes] = set()
         self.leases: dict[int, ev.Granted] = {}
         self.actors: dict[bytes, bytes] = {}
         self.waiting_actors: set[bytes] = set()
@@ -93,6 +94,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert instruction.address in self.up
                 self.check_free(instruction.address)
                 self.stopping.add(instruction.address)
+            case ev.GroupChanged():
+                assert instruction.watchers <= {*DRIVERS, *self.up, *self.doomed}, "the dead are told"
             case ev.AskBack():
                 for lease_id in instruction.leases:
                     assert self.leases[lease_id].holder == instruction.holder
@@ -102,7 +105,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def check_free(self, address: bytes) -> None:
         """The worker lives, is not on its way out, and is nobody else's."""
         assert address in self.up
-        assert address not in self.doomed | self.stopping
+        assert address not in self.doomed | self.stopping | self.leaving
         assert address not in {grant.address for grant in self.leases.values()}
         assert address not in self.actors.values()
 
@@ -133,13 +136,38 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.waiting_actors.remove(actor_id)
         self.tell(ev.ActorWithdrawn(actor_id))
 
-    @rule(name=st.sampled_from(GROUPS), bundles=st.sampled_from(BUNDLES))
-    def create_group(self, name: bytes, bundles: list[Bundle]) -> None:
-        self.tell(ev.GroupCreated(name, "", "PACK", bundles, DRIVERS[0]))
+    @rule(
+        data=st.data(),
+        group=st.sampled_from(GROUPS),
+        name=st.sampled_from(["", "a"]),
+        strategy=st.sampled_from(["PACK", "STRICT_SPREAD"]),
+        bundles=st.sampled_from(BUNDLES),
+        detached=st.booleans(),
+    )
+    def create_group(
+        self, data: st.DataObject, group: bytes, name: str, strategy: str, bundles: list[Bundle], detached: bool
+    ) -> None:
+        creator = data.draw(st.sampled_from(self.askers()))
+        self.tell(ev.GroupCreated(group, name, strategy, bundles, creator, detached))
 
-    @rule(name=st.sampled_from(GROUPS))
-    def remove_group(self, name: bytes) -> None:
-        self.tell(ev.GroupRemoved(name))
+    @rule(data=st.data(), group=st.sampled_from(GROUPS))
+    def watch_group(self, data: st.DataObject, group: bytes) -> None:
+        self.tell(ev.GroupWatched(group, data.draw(st.sampled_from(self.askers()))))
+
+    @rule(group=st.sampled_from(GROUPS))
+    def remove_group(self, group: bytes) -> None:
+        self.tell(ev.GroupRemoved(group))
+
+    @rule()
+    def start_job(self) -> None:
+        self.tell(ev.JobStarted(JOB))
+
+    @rule()
+    def end_job(self) -> None:
+        """The pool of the job goes; what is leased or an actor goes by its holder or owner."""
+        starting = set(self.starting)
+        self.tell(ev.JobEnded(JOB))
+        assert starting <= self.doomed
 
     @precondition(lambda self: self.starting)
     @rule(data=st.data())
@@ -162,7 +190,6 @@ class SchedulerMachine(RuleBasedStateMachine):
     def give_back(self, data: st.DataObject, exiting: bool) -> None:
         lease_id = data.draw(st.sampled_from(sorted(self.leases)))
         grant = self.leases.pop(lease_id)
-        self.blocked.discard(grant.address)
         if exiting:
             self.stopping.add(grant.address)
         self.tell(ev.LeaseReturned(grant.holder, lease_id, exiting))
@@ -176,6 +203,13 @@ class SchedulerMachine(RuleBasedStateMachine):
     def block(self, data: st.DataObject, block: bool) -> None:
         address = data.draw(st.sampled_from(sorted(self.up)))
         self.tell(ev.WorkerBlocked(address) if block else ev.WorkerUnblocked(address))
+
+    @precondition(lambda self: self.up)
+    @rule(data=st.data())
+    def say_goodbye(self, data: st.DataObject) -> None:
+        address = data.draw(st.sampled_from(sorted(self.up)))
+        self.leaving.add(address)
+        self.tell(ev.WorkerLeaving(address))
 
     @precondition(lambda self: self.stopping - self.doomed)
     @rule(data=st.data())
@@ -204,7 +238,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.tell(ev.Tick())
 
     def gone(self, address: bytes) -> None:
-        for group in (self.up, self.doomed, self.stopping, self.starting, self.blocked):
+        for group in (self.up, self.doomed, self.stopping, self.starting, self.leaving):
             group.discard(address)
         self.actors = {actor: worker for actor, worker in self.actors.items() if worker != address}
         self.leases = {
@@ -241,8 +275,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.gone(min(self.actors.values()))
             elif self.scheduler.groups.groups:
                 self.tell(ev.GroupRemoved(min(self.scheduler.groups.groups)))
-            elif self.stopping:
-                self.gone(min(self.stopping))
+            elif self.stopping | self.leaving:
+                self.gone(min(self.stopping | self.leaving))
             elif self.scheduler.queue:
                 self.now += 1.0
                 self.tell(ev.Tick())

@@ -66,9 +66,7 @@ class NodeService:
         self.zygote_pid = zygote.pid
         self._zygote = zygote
         self.loop = Loop()
-        self.scheduler = Scheduler(self.node_id, config.node_resources, ids.new_address)
-        if config.prestarted_workers is not None:
-            self.scheduler.target_idle = config.prestarted_workers
+        self.scheduler = Scheduler(self.node_id, config.node_resources, ids.new_address, config.prestarted_workers)
         self.actors = ActorTable()
         self.jobs: dict[bytes, Job] = {}
         #: the first driver that is the process which started the daemon: the session ends with its connection
@@ -449,9 +447,8 @@ class NodeService:
 
     def _get_group(self, connection: Connection, message: to_node.GetPlacementGroup) -> None:
         info = self.scheduler.groups.find(message.placement_group_id, message.name)
-        group = self.scheduler.groups.groups.get(info.placement_group_id) if info is not None else None
-        if group is not None:
-            group.watchers.add(connection.address)
+        if info is not None:
+            self._schedule(sc.GroupWatched(info.placement_group_id, connection.address))
         connection.send(from_node.PlacementGroupReply(message.request, info, "" if info is not None else "missing"))
 
     def _query(self, connection: Connection, message: to_node.Query) -> None:

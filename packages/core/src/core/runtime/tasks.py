@@ -303,11 +303,7 @@ class Tasks:
         wanted = set(lease_ids)
         for pool, lease in list(self._leases.values()):
             if lease.id in wanted:
-                lease.reclaim = True
-                if lease in pool.idle:
-                    pool.idle.remove(lease)
-                if len(lease.inflight) > 1 and not lease.stealing:
-                    lease.stealing = True
+                if pool.reclaim(lease):
                     self._rt.send(lease.connection, peer.Steal())
                 self._return_idle(pool, monotonic())
 
@@ -402,14 +398,7 @@ class Tasks:
         if pool is None:
             return
         now = monotonic()
-        lease.stealing = False
-        tasks = [lease.inflight[task_id] for task_id in message.tasks if task_id in lease.inflight]
-        progress = lease.progress
-        for task in tasks:
-            pool.finished(lease, task, now)
-        lease.progress = progress
-        if message.blocked:
-            pool.block(lease)
+        tasks = pool.handed_back(lease, message.tasks, now, blocked=message.blocked)
         pool.requeue([task for task in tasks if not task.cancelled])
         for task in tasks:
             if task.cancelled:

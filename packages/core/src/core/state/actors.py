@@ -302,12 +302,19 @@ class ActorTable:
             assert spec.max_restarts < 0 or actor.restarts <= spec.max_restarts
             assert not spec.name or self.names[spec.namespace, spec.name] == actor_id
             assert spec.detached or actor_id in self._owned[spec.owner]
+            assert actor.ending is None or actor.worker, "an actor without a process is ending"
         for worker, actor_id in self.by_worker.items():
             assert self.actors[actor_id].worker == worker
         assert set(self.names.values()) <= set(self.actors)
-        assert {actor_id for owned in self._owned.values() for actor_id in owned} <= set(self.actors)
-        assert all(info.state == DEAD for info in self.dead.values()) and len(self.dead) <= DEAD_RECORDS
-        assert set(self._watchers) <= set(self.actors) | set(self._unknown)
+        for owner, owned in self._owned.items():
+            assert owned and all(self.actors[actor_id].spec.owner == owner for actor_id in owned)
+        assert all(info.state == DEAD and not info.address for info in self.dead.values())
+        assert len(self.dead) <= DEAD_RECORDS
+        assert all(self._watchers.values()), "an actor that nobody watches was kept"
+        assert self._watchers.keys() <= self.actors.keys() | self._unknown.keys()
+        assert not self._unknown.keys() & (self.actors.keys() | self.dead.keys())
+        assert all(self.actors[actor_id].ending is not None for actor_id in self._kill_at)
+        assert self.deadline == min((*self._unknown.values(), *self._kill_at.values()), default=None)
 
 
 def _place(actor: Actor) -> ev.Place:

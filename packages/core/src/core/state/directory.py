@@ -77,8 +77,8 @@ class Directory:
         #: objects in the arena, the least recently used first; the rest of ``objects`` is in files
         self.arena: dict[bytes, StoredObject] = {}
         self.waiting: deque[Waiter] = deque()
-        self._pin_waits: dict[bytes, list[PinWait]] = {}
-        self._evictions: dict[int, Eviction] = {}
+        self.pin_waits: dict[bytes, list[PinWait]] = {}
+        self.evictions: dict[int, Eviction] = {}
         self._next_request = 1
         #: number of objects being written, and of objects whose holders were asked
         self.moving = 0
@@ -126,7 +126,7 @@ class Directory:
     @property
     def restless(self) -> bool:
         """Whether time alone may change something, so that a ``Tick`` is needed every few hundredths of a second."""
-        return bool(self.waiting or self._evictions or self._pin_waits)
+        return bool(self.waiting or self.evictions or self.pin_waits)
 
     # -- processes -------------------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Directory:
         for offset, size in process.lent.clear():
             self._add_free(offset, size)
         for eviction in process.evictions.values():
-            del self._evictions[eviction.request]
+            del self.evictions[eviction.request]
         for stored in list(self.objects.values()):
             stored.pins.discard(address)
             stored.waiting = [entry for entry in stored.waiting if entry[0] != address]
@@ -159,10 +159,10 @@ class Directory:
             self._count_answer(eviction, set())
 
     def _drop_pin_waits(self, address: bytes) -> None:
-        for object_id, waits in list(self._pin_waits.items()):
+        for object_id, waits in list(self.pin_waits.items()):
             waits[:] = [wait for wait in waits if wait.address != address]
             if not waits:
-                del self._pin_waits[object_id]
+                del self.pin_waits[object_id]
 
     # -- objects come and go ---------------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class Directory:
     def _add_object(self, stored: StoredObject) -> None:
         self.objects[stored.id] = stored
         self._lost.pop(stored.id, None)
-        for wait in self._pin_waits.pop(stored.id, ()):
+        for wait in self.pin_waits.pop(stored.id, ()):
             self._answer_pin(stored, wait.address, wait.request)
 
     def _freed(self, event: rec.ObjectsFreed) -> None:
@@ -249,7 +249,7 @@ class Directory:
         stored = self.objects.get(event.object_id)
         if stored is None:
             wait = PinWait(event.address, event.request, self._now + UNKNOWN_SECONDS)
-            self._pin_waits.setdefault(event.object_id, []).append(wait)
+            self.pin_waits.setdefault(event.object_id, []).append(wait)
         elif stored.phase == SPILLING:
             stored.waiting.append((event.address, event.request))
         else:
@@ -391,16 +391,16 @@ class Directory:
             request = self._next_request
             self._next_request += 1
             eviction = Eviction(address, request, objects, self._now + ANSWER_SECONDS)
-            self._evictions[request] = self.processes[address].evictions[request] = eviction
+            self.evictions[request] = self.processes[address].evictions[request] = eviction
             for stored in objects:
                 stored.asked.add(request)
             self._out.append(rec.AskEvict(address, request, [stored.id for stored in objects]))
 
     def _evict_answered(self, event: rec.EvictAnswered) -> None:
-        eviction = self._evictions.get(event.request)
+        eviction = self.evictions.get(event.request)
         if eviction is None or eviction.address != event.address:
             return
-        del self._evictions[event.request]
+        del self.evictions[event.request]
         del self.processes[event.address].evictions[event.request]
         idle = set(event.idle) - eviction.repinned
         for stored in eviction.objects:
@@ -476,17 +476,17 @@ class Directory:
 
     def _tick(self, _event: rec.Tick) -> None:
         now = self._now
-        for eviction in list(self._evictions.values()):
+        for eviction in list(self.evictions.values()):
             if eviction.deadline is not None and eviction.deadline <= now:
                 eviction.deadline = None
                 self._count_answer(eviction, set())
-        for object_id, waits in list(self._pin_waits.items()):
+        for object_id, waits in list(self.pin_waits.items()):
             late = [wait for wait in waits if wait.deadline <= now]
             if late:
                 waits[:] = [wait for wait in waits if wait.deadline > now]
                 self._answer_lost(object_id, [(wait.address, wait.request) for wait in late])
                 if not waits:
-                    del self._pin_waits[object_id]
+                    del self.pin_waits[object_id]
         _expire(self._early_frees, now - EARLY_FREE_SECONDS)
         _expire(self._lost, now - LOST_SECONDS)
 

@@ -37,6 +37,8 @@ def check(directory: Directory) -> None:
     for process in directory.processes.values():
         pieces += process.lent.ranges()
         assert all(process.address in directory.objects[object_id].pins for object_id in process.pins)
+        for request, eviction in process.evictions.items():
+            assert directory.evictions[request] is eviction and eviction.address == process.address
     pieces += [(stored.offset, stored.room) for stored in directory.arena.values()]
     pieces.sort()
     end = 0
@@ -52,8 +54,16 @@ def check(directory: Directory) -> None:
         assert (stored.phase == ASKED) == bool(stored.asked)
         assert all(object_id in directory.processes[address].pins for address in stored.pins)
         assert not stored.waiting or stored.phase == SPILLING
+        assert stored.asked <= directory.evictions.keys()
+        assert not stored.creator or stored.creator in directory.processes
     phases = [stored.phase for stored in directory.objects.values()]
     assert directory.asked == phases.count(ASKED)
     assert directory.moving == phases.count(SPILLING)
+    assert directory.arena.keys() <= directory.objects.keys()
+    assert all(eviction.address in directory.processes for eviction in directory.evictions.values())
+    assert all(waiter.address in directory.processes for waiter in directory.waiting)
+    for object_id, waits in directory.pin_waits.items():
+        assert object_id not in directory.objects, "a pin waits for an object that is there"
+        assert waits and all(wait.address in directory.processes for wait in waits)
     if directory.waiting:
         assert directory.free.largest < directory.waiting[0].nbytes, "a request waits though there is room"

@@ -177,6 +177,25 @@ class KeyValues:
         self._settle(out)
         return out
 
+    def validate(self) -> None:
+        """Check every invariant; used by tests after each change.
+
+        Raises:
+            AssertionError: one is broken.
+        """
+        assert self.total_bytes == sum(map(self._size, self._entries)) <= MAX_TOTAL_BYTES
+        assert not self._entries.keys() & self._deleted.keys()
+        assert len(self._deleted) <= MAX_DELETED
+        for versions in ([entry.version for entry in self._entries.values()], [*self._deleted.values()]):
+            assert versions == sorted(set(versions)), "not in the order of the changes"
+            assert not versions or versions[-1] <= self.version
+        assert all(version > self._forgotten for version in self._deleted.values())
+        for watcher in self._watchers.values():
+            assert watcher.taken <= self.version
+            assert not (watcher.request and self._changes(watcher.prefix, watcher.taken)), "one waits for what is there"
+        for wait in self._waits:
+            assert any(_owes(watcher, wait) for watcher in self._watchers.values()), "one waits for nobody"
+
     def _answer_watchers(self, key: str) -> list[Instruction]:
         out: list[Instruction] = []
         for watcher in self._watchers.values():

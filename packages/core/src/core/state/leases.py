@@ -241,6 +241,28 @@ class LeasePool:
             lease.idle_since = now
             self.idle.append(lease)
 
+    def reclaim(self, lease: Lease) -> bool:
+        """The node wants a lease back: push nothing there; return whether to ask for what has not started."""
+        lease.reclaim = True
+        if lease in self.idle:
+            self.idle.remove(lease)
+        if len(lease.inflight) <= 1 or lease.stealing:
+            return False
+        lease.stealing = True
+        return True
+
+    def handed_back(self, lease: Lease, task_ids: list[bytes], now: float, *, blocked: bool) -> list[Task]:
+        """Take back what a worker has not started; ``blocked``: its task waits. Return the tasks, oldest first."""
+        lease.stealing = False
+        tasks = [lease.inflight[task_id] for task_id in task_ids if task_id in lease.inflight]
+        progress = lease.progress
+        for task in tasks:
+            self.finished(lease, task, now)
+        lease.progress = progress  # to hand back is none
+        if blocked:
+            self.block(lease)
+        return tasks
+
     def lost(self, address: bytes) -> list[Task]:
         """The worker is dead or the lease is gone; return what was in flight, oldest first."""
         lease = self.leases.pop(address, None)

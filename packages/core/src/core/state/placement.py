@@ -158,6 +158,21 @@ class PlacementTable:
         """Return the state of every group, removed ones last."""
         return [*map(self._info, self.groups.values()), *self._removed.values()]
 
+    def validate(self) -> None:
+        """Check every invariant; used by tests after each event.
+
+        Raises:
+            AssertionError: one is broken.
+        """
+        assert not self.groups.keys() & self._removed.keys()
+        assert len(self._removed) <= TOMBSTONES
+        assert self._names == {group.name: key for key, group in self.groups.items() if group.name}
+        for identifier, group in self.groups.items():
+            assert identifier == group.placement_group_id
+            assert len(group.pools) == len(group.allocations) == (len(group.bundles) if group.pools else 0)
+            for allocation, bundle in zip(group.allocations, group.bundles, strict=False):
+                assert allocation.amounts == bundle.resources
+
 
 def _bundle_pool(bundle: Bundle) -> ResourcePool:
     """Return an empty pool as the bundle would give, on GPUs with made-up ids."""

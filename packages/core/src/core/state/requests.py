@@ -214,6 +214,19 @@ class RequestQueue:
         """Return the requests that need a worker of ``key``."""
         return [request for request in self.all() if request.worker_key == key]
 
+    def validate(self) -> None:
+        """Check every invariant; used by tests after each event.
+
+        Raises:
+            AssertionError: one is broken.
+        """
+        assert all(self._by_depth.values()), "an empty depth was kept"
+        assert self._depth == {key: depth for depth, requests in self._by_depth.items() for key in requests}
+        assert not self._depth.keys() & self.infeasible.keys(), "a request waits twice"
+        for request in self.all():
+            assert self.find(request.key) is request
+            assert request.units > 0, "a request waits for nothing"
+
 
 class Round(Struct, eq=False):
     """What was promised while one event is being answered."""

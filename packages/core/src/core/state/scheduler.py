@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from core.protocol.records import DeathCause
-from core.specs import LeaseSpec, Resources
+from core.specs import RESOURCE_UNIT, LeaseSpec, Resources
 from core.state import reclaim, requests, scheduler_checks
 from core.state import scheduler_events as ev
 from core.state.placement import PlacementGroup, PlacementTable
@@ -54,9 +54,16 @@ class Scheduler:
         node_id: for node affinity.
         total: the node's resources in units.
         new_address: makes the address of a worker that is to be started.
+        target_idle: how many idle workers to keep; None for one per CPU.
     """
 
-    def __init__(self, node_id: bytes, total: Mapping[str, int], new_address: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        node_id: bytes,
+        total: Mapping[str, int],
+        new_address: Callable[[], bytes],
+        target_idle: int | None = None,
+    ) -> None:
         self.node_id = node_id
         self.node = ResourcePool(total)
         self.groups = PlacementTable(self.node)
@@ -65,14 +72,13 @@ class Scheduler:
         self.leases: dict[int, Lease] = {}
         #: lease ids by holder
         self.held: dict[bytes, set[int]] = {}
-        cpus = max(1, -(-total.get(CPU, 0) // 10_000))
-        #: idle workers to keep
-        self.target_idle = cpus
+        cpus = max(1, -(-total.get(CPU, 0) // RESOURCE_UNIT))
+        self.target_idle = cpus if target_idle is None else target_idle
         self.max_starting = 2 * cpus
         self._new_address = new_address
         self._next_lease = 1
-        #: leases that hold no CPU at all
-        self._zero_cpu_leases = 0
+        #: how many leases hold no CPU at all
+        self.zero_cpu_leases = 0
         self._zero_cpu_cap = ZERO_CPU_LEASES_PER_CPU * cpus
         self._zero_cpu_at = 0.0
         #: when to grant the next of them
@@ -89,6 +95,7 @@ class Scheduler:
             ev.ActorWithdrawn: self._actor_withdrawn,
             ev.GroupCreated: self._group_created,
             ev.GroupRemoved: self._group_removed,
+            ev.GroupWatched: self._group_watched,
             ev.LeaseReturned: self._lease_returned,
             ev.WorkerReady: self._worker_ready,
             ev.StartFailed: self._start_failed,
@@ -137,23 +144,14 @@ class Scheduler:
             demand.backlog = event.backlog
             return
         self.queue.remove(key)
-        spec = event.spec
-        self._push(
-            Demand.of(event, now),
-            spec.strategy.kind == "placement_group" or self.node.could_fit(spec.resources),
-        )
+        self._push(Demand.of(event, now))
 
     def _actor_waits(self, event: ev.ActorWaits, now: float, out: list[ev.Instruction]) -> None:
         refusal = self._refusal(event.spec, event.held)
         if refusal is not None:
             out.append(ev.ActorRefused(event.actor_id, *refusal))
             return
-        depth = self._depth_below(event.owner)
-        spec = event.spec
-        self._push(
-            ActorRequest.of(event, depth, now),
-            spec.strategy.kind == "placement_group" or self.node.could_fit(spec.resources),
-        )
+        self._push(ActorRequest.of(event, self._depth_below(event.owner), now))
 
     def _actor_withdrawn(self, event: ev.ActorWithdrawn, now: float, out: list[ev.Instruction]) -> None:
         self.queue.remove(event.actor_id)
@@ -162,20 +160,11 @@ class Scheduler:
         if self.groups.problem(event.placement_group_id, event.name, event.strategy, event.bundles):
             return
         group = PlacementGroup(
-            event.placement_group_id,
-            event.name,
-            event.strategy,
-            event.bundles,
-            event.creator,
-            event.detached,
-            {event.creator},
+            event.placement_group_id, event.name, event.strategy, event.bundles, event.creator, event.detached
         )
+        group.watchers.add(event.creator)
         self.groups.register(group)
-        depth = self._depth_below(event.creator)
-        self._push(
-            GroupRequest.of(group, depth, now),
-            self.groups.feasible(group),
-        )
+        self._push(GroupRequest.of(group, self._depth_below(event.creator), now))
 
     def _depth_below(self, address: bytes) -> int:
         """Return the nesting depth of what the process at ``address`` asks for."""
@@ -208,6 +197,11 @@ class Scheduler:
             self.queue.remove(request.key)
             self._refuse(request, "placement_group_removed", reason, out)
         out.append(ev.GroupChanged(identifier, frozenset(group.watchers)))
+
+    def _group_watched(self, event: ev.GroupWatched, now: float, out: list[ev.Instruction]) -> None:
+        group = self.groups.groups.get(event.placement_group_id)
+        if group is not None:
+            group.watchers.add(event.watcher)
 
     def _refuse(self, request: Request, kind: str, reason: str, out: list[ev.Instruction]) -> None:
         if isinstance(request, Demand):
@@ -284,11 +278,10 @@ class Scheduler:
             lease = self.leases[lease_id]
             self._end_lease(lease)
             self._kill(self.pool.workers[lease.worker], "the process that submitted its task is gone", out)
-        orphans = [
-            group.placement_group_id
-            for group in self.groups.groups.values()
-            if group.creator == address and not group.detached
-        ]
+        groups = list(self.groups.groups.values())
+        for group in groups:
+            group.watchers.discard(address)
+        orphans = [group.placement_group_id for group in groups if group.creator == address and not group.detached]
         for identifier in orphans:
             self._group_removed(ev.GroupRemoved(identifier), now, out)
 
@@ -321,7 +314,7 @@ class Scheduler:
             del self.held[lease.holder]
         lease.allocation.pool.release(lease.allocation)
         if not lease.allocation.cpu:
-            self._zero_cpu_leases -= 1
+            self.zero_cpu_leases -= 1
         worker = self.pool.workers.get(lease.worker)
         if worker is not None:
             worker.lease = None
@@ -329,7 +322,12 @@ class Scheduler:
 
     # serving the queue
 
-    def _push(self, request: Request, feasible: bool) -> None:
+    def _push(self, request: Request) -> None:
+        if isinstance(request, GroupRequest):
+            feasible = self.groups.feasible(request.group)
+        else:
+            in_group = request.spec.strategy.kind == "placement_group"
+            feasible = in_group or self.node.could_fit(request.spec.resources)
         if feasible:
             self.queue.push(request)
         else:
@@ -392,7 +390,7 @@ class Scheduler:
 
     def _zero_cpu_allowed(self, request: Demand, now: float) -> bool:
         """Slow down grants that CPU does not limit, once there are many of them."""
-        if self._zero_cpu_leases < self._zero_cpu_cap or any(name == CPU for name, _ in request.spec.resources):
+        if self.zero_cpu_leases < self._zero_cpu_cap or any(name == CPU for name, _ in request.spec.resources):
             return True
         at = self._zero_cpu_at + ZERO_CPU_SECONDS
         if now >= at:
@@ -418,7 +416,7 @@ class Scheduler:
         self.leases[lease.lease_id] = lease
         self.held.setdefault(lease.holder, set()).add(lease.lease_id)
         if not allocation.cpu:
-            self._zero_cpu_leases += 1
+            self.zero_cpu_leases += 1
             self._zero_cpu_at = now
         self.pool.change(worker, "leased")
         worker.lease = lease

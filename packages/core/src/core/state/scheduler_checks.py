@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from core.state.requests import GroupRequest
 from core.state.resources import CPU, Allocation, ResourcePool
 
 if TYPE_CHECKING:
@@ -13,20 +14,17 @@ if TYPE_CHECKING:
 def validate(scheduler: Scheduler) -> None:
     """Check the invariants of a scheduler (see ``Scheduler.validate``)."""
     pool = scheduler.pool
-    states = [worker.state for worker in pool.workers.values()]
-    assert pool.idle_count == states.count("idle")
-    assert pool.starting_count == states.count("starting")
-    leased = {worker.lease.lease_id for worker in pool.workers.values() if worker.lease is not None}
-    assert leased == set(scheduler.leases)
-    held = [lease_id for ids in scheduler.held.values() for lease_id in ids]
-    assert sorted(held) == sorted(scheduler.leases)
+    for part in (pool, scheduler.queue, scheduler.groups):
+        part.validate()
+    leased = {worker.lease.lease_id: worker.lease for worker in pool.workers.values() if worker.lease is not None}
+    assert leased == scheduler.leases
+    held = [(lease_id, holder) for holder, ids in scheduler.held.items() for lease_id in ids]
+    assert sorted(held) == sorted((lease.lease_id, lease.holder) for lease in scheduler.leases.values())
+    assert all(scheduler.held.values()), "a holder of nothing was kept"
+    assert scheduler.zero_cpu_leases == sum(not lease.allocation.cpu for lease in scheduler.leases.values())
+    _validate_requests(scheduler)
     allocations: list[Allocation] = [lease.allocation for lease in scheduler.leases.values()]
-    for worker in pool.workers.values():
-        assert (worker.state == "leased") <= (worker.lease is not None)
-        assert (worker.state == "actor") <= (worker.allocation is not None)
-        assert worker.state not in ("idle", "starting") or (worker.lease is None and worker.allocation is None)
-        if worker.allocation is not None:
-            allocations.append(worker.allocation)
+    allocations += [worker.allocation for worker in pool.workers.values() if worker.allocation is not None]
     pools = [scheduler.node]
     for group in scheduler.groups.groups.values():
         allocations += group.allocations
@@ -34,6 +32,22 @@ def validate(scheduler: Scheduler) -> None:
     for resources in pools:
         used = [allocation for allocation in allocations if allocation.pool is resources]
         _validate_pool(resources, used)
+
+
+def _validate_requests(scheduler: Scheduler) -> None:
+    groups = scheduler.groups
+    for request in scheduler.queue.all():
+        group = request.spec.strategy.placement_group
+        assert not group or group in groups.groups, "a request waits for a group that is gone"
+        assert not isinstance(request, GroupRequest) or groups.groups[request.group.placement_group_id] is request.group
+    for key, entry in scheduler.queue.infeasible.items():
+        request = entry.request
+        if isinstance(request, GroupRequest):
+            assert not groups.feasible(request.group), f"{key!r} could be served"
+        else:
+            assert not scheduler.node.could_fit(request.spec.resources), f"{key!r} could be served"
+    for identifier, group in groups.groups.items():
+        assert isinstance(scheduler.queue.find(identifier), GroupRequest) == (not group.pools)
 
 
 def _validate_pool(pool: ResourcePool, allocations: list[Allocation]) -> None:

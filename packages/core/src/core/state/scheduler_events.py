@@ -69,6 +69,13 @@ class GroupRemoved(Struct, frozen=True):
     placement_group_id: bytes
 
 
+class GroupWatched(Struct, frozen=True):
+    """``watcher`` wants to be told when a placement group is placed or removed."""
+
+    placement_group_id: bytes
+    watcher: bytes
+
+
 class LeaseReturned(Struct, frozen=True):
     """A holder gives a lease back; ``exiting``: its worker is leaving and cannot be reused."""
 
@@ -134,6 +141,7 @@ Event = (
     | ActorWithdrawn
     | GroupCreated
     | GroupRemoved
+    | GroupWatched
     | LeaseReturned
     | WorkerReady
     | StartFailed

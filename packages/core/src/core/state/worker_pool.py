@@ -167,6 +167,25 @@ class WorkerPool:
         """When the next idle worker may be stopped; infinity if none is idle."""
         return min((worker.stop_after for worker in self._idle_workers()), default=inf)
 
+    def validate(self) -> None:
+        """Check every invariant; used by tests after each event.
+
+        Raises:
+            AssertionError: one is broken.
+        """
+        idle = {address: key for key, stack in self._idle.items() for address in stack}
+        assert all(self._idle.values()), "an empty stack was kept"
+        assert idle == {worker.address: worker.key for worker in self.workers.values() if worker.state == "idle"}
+        assert self.idle_count == len(idle) == sum(map(len, self._idle.values()))
+        assert self.starting_count == sum(worker.state == "starting" for worker in self.workers.values())
+        for address, worker in self.workers.items():
+            assert address == worker.address
+            assert worker.state in ("starting", "idle", "leased", "actor", "stopping")
+            assert (worker.state == "leased") == (worker.lease is not None)
+            assert (worker.state == "actor") == (worker.allocation is not None)
+            assert worker.lease is None or worker.lease.worker == address
+            assert not (worker.leaving and worker.state in ("starting", "idle")), "given out although it leaves"
+
     def _idle_workers(self) -> Iterator[Worker]:
         return (self.workers[address] for stack in self._idle.values() for address in stack)
 
