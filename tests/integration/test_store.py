@@ -18,6 +18,7 @@ from core import ids
 from core.exceptions import ObjectStoreFullError, OutOfDiskError
 from core.store.arena import copy_into
 from core.store.client import HEADROOM
+from tests import pending_interrupt
 from tests.eventually import eventually
 from tests.integration.store_node import StoreNode, StoreProcess
 
@@ -154,6 +155,17 @@ def test_own_views_keep_the_room_of_a_freed_object(node: StoreNode) -> None:
             process.put(b"b" * 1000)
             node.stats()  # lets Reclaimed come
         assert view == b"a" * 1000
+
+
+def test_the_end_of_a_view_is_noticed_though_an_interrupt_is_pending(node: StoreNode) -> None:
+    process, other = node.connect(), node.connect()
+    (made,) = filled(process, 1, 1000)
+    views = [other.store.read(made)]
+    pending_interrupt.call(pending_interrupt.of_a_cancellation(), views.clear)
+    other.store.forget(made)
+    process.store.free(made)
+    process.store.announce()
+    eventually(lambda: everything_is_free(node, process, other))
 
 
 def test_a_freed_object_nobody_knows_costs_no_message_and_its_room_is_used_next(node: StoreNode) -> None:

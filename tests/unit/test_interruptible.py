@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from core import current
 from core.runtime.reactor import Reactor
 from core.runtime.waiting import EventWaiter
 from core.worker import interruptible
@@ -36,10 +35,6 @@ class Calls:
             pass
         self.completed += 1
         return "done"
-
-    def drop_generator(self) -> str:
-        """Comes from finalisers."""
-        return "dropped"
 
 
 @pytest.fixture
@@ -160,14 +155,6 @@ def test_an_interrupt_before_the_start_is_not_lost(reactor: Reactor) -> None:
     cancel(running, reactor)
     with pytest.raises(KeyboardInterrupt):
         interruptible.call(running, lambda: None)
-
-
-def test_finalisers_are_not_shielded() -> None:
-    """An exception that is raised when one of them leaves the engine would be lost."""
-    engine = interruptible.Shielded(Calls())
-    assert engine.drop_generator() == "dropped"
-    assert engine.drop_generator.__self__ is engine._engine
-    assert current.engine is None
 
 
 def test_nothing_is_raised_outside_of_user_code_in_a_storm_of_interrupts(reactor: Reactor) -> None:

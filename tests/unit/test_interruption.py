@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType, SimpleNamespace
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
-from core.refs import ObjectRef
+import pytest
+
+from core import refs
+from core.refs import ObjectRef, ObjectRefGenerator
 from core.runtime.interruption import may_interrupt
 from core.runtime.packing import Packer
+from tests import pending_interrupt
 
 
 def test_user_code_may_be_interrupted() -> None:
     assert may_interrupt(sys._getframe())
 
 
-def test_a_finaliser_of_a_reference_may_not() -> None:
+@pytest.mark.parametrize("pending", [pending_interrupt.of_a_signal, pending_interrupt.of_a_cancellation])
+def test_nothing_is_raised_in_finalisers_of_references(pending: Callable[[], Callable[[], object]]) -> None:
     """What is raised there is lost, and so is the count of the reference."""
-    frames: list[FrameType] = []
-
-    def drop(identifier: bytes) -> None:
-        frames.append(sys._getframe())
-
-    ObjectRef.__del__(SimpleNamespace(id=b""), drop)  # type: ignore[arg-type]
-    assert not may_interrupt(frames[0])
-    assert not may_interrupt(frames[0].f_back)
+    holder: list[Any] = [ObjectRef(b"an object"), ObjectRefGenerator(b"a task", ObjectRef(b"its end"))]
+    pending_interrupt.call(pending(), holder.clear)
+    assert {refs.dropped.pop(), refs.dropped.pop()} == {b"an object", b"its end"}
+    assert refs.dropped_generators.pop() == b"a task"
 
 
 def test_user_code_inside_of_pickling_may_but_the_pickling_itself_may_not() -> None:

@@ -8,11 +8,15 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 
 import core
+
+# From Python 3.12 on a fork of a process with threads, which every driver is, is warned of.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 
 #: Seconds that a child may take; one that hangs is ended by SIGALRM.
 CHILD_SECONDS = 40

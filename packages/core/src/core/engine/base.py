@@ -4,7 +4,7 @@ An engine owns every object of a session and all that runs in it. The public fun
 here; so an engine may rely on: lists hold :class:`~core.refs.ObjectRef` only, options are validated, signatures fit.
 
 Threads: every method may be called from any thread of the process. ``note_serialized`` and ``adopt_ref`` are called
-from inside pickling. ``drop_generator`` may be called from a finaliser and must not block or raise.
+from inside pickling. What dies lands in ``refs.dropped`` and ``refs.dropped_generators``, for the engine to drain.
 """
 
 from __future__ import annotations
@@ -88,7 +88,6 @@ class Engine(Protocol):
 
     def next_item_future(self, task: bytes, index: int) -> concurrent.futures.Future[ObjectRef[Any] | None]: ...
     def item_ready(self, task: bytes, index: int) -> bool: ...
-    def drop_generator(self, task: bytes) -> None: ...
 
     # references
     def note_serialized(self, ref: ObjectRef[Any]) -> None: ...

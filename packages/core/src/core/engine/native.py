@@ -54,7 +54,6 @@ class NativeEngine:
         self.get_many = runtime.values.get_many
         self.note_serialized = runtime.exchange.note_serialized
         self.adopt_ref = runtime.exchange.adopt_ref
-        self.drop_generator = runtime.streams.drop
         self.future = runtime.values.future
         self.key_values = KeyValueClient(runtime)
         if hasattr(os, "register_at_fork"):

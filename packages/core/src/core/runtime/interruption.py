@@ -3,8 +3,8 @@
 A signal handler runs between two bytecodes of the main thread, whatever that is doing. Raised inside the engine, a
 ``KeyboardInterrupt`` could lose messages that are read and not handled yet, leak the role of the reading thread, or
 keep the node believing that the worker is blocked. So the handler looks at the stack: what counts is the innermost
-frame of the engine, and whether user code (or the standard library on its behalf) runs on top of it. In a finaliser of
-references nothing may be raised: the interpreter would report it and go on, and the reference would count for ever.
+frame of the engine, and whether user code (or the standard library on its behalf) runs on top of it. No handler runs
+in the finalisers of references (see :mod:`core.refs`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 from types import CodeType, FrameType
 
-from core.refs import ObjectRef, ObjectRefGenerator
 from core.runtime.packing import Packer
 from core.runtime.reactor import INTERRUPTIBLE
 from core.runtime.values import UNPICKLING
@@ -22,8 +21,6 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _ENGINE = tuple(f"{_PACKAGE / room}/" for room in ("engine", "protocol", "runtime", "state", "store", "worker"))
 #: Functions of the engine that call user code and are ready for whatever it raises.
 _CALLERS: frozenset[CodeType] = frozenset({Packer.value.__code__}) | UNPICKLING
-#: They run at any moment, on top of anybody's code.
-FINALISERS: frozenset[CodeType] = frozenset({ObjectRef.__del__.__code__, ObjectRefGenerator.__del__.__code__})
 
 
 def may_interrupt(
@@ -40,8 +37,6 @@ def may_interrupt(
     innermost = frame
     while frame is not None:
         code = frame.f_code
-        if code in FINALISERS:
-            return False
         if code is loop or code in INTERRUPTIBLE:
             return True
         if code.co_filename.startswith(_ENGINE):

@@ -393,12 +393,13 @@ class Reactor:
                 self.flush(connection, monotonic())
         if not mask & ~select.POLLOUT:
             return
+        # Without their tracebacks: a frame that refers to its own traceback lives on, and with it the caller's arrays.
         error: Exception | None = None
         messages: list[Any] | None = None
         try:
             messages = connection.receive(self._buffer)
         except (OSError, ProtocolError) as problem:
-            error = problem
+            error = problem.with_traceback(None)
         with self.lock:
             if connection.closed:
                 return
@@ -406,7 +407,7 @@ class Reactor:
                 try:
                     self._handler.received(connection, messages)
                 except ProtocolError as problem:
-                    error = problem
+                    error = problem.with_traceback(None)
             if messages is None or error is not None:
                 self.remove(connection)
                 self._handler.disconnected(connection, error)

@@ -387,7 +387,7 @@ class Runtime:
 
     def must_drain(self) -> bool:
         """``Handler.must_drain``."""
-        return bool(refs.dropped or self.soon or self.streams.dropped or self.store.has_released)
+        return bool(refs.dropped or self.soon or refs.dropped_generators or self.store.has_released)
 
     def drain(self) -> None:
         """``Handler.drain``."""

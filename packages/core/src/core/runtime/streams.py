@@ -11,13 +11,12 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from core import ids
+from core import ids, refs
 from core.exceptions import GetTimeoutError, ObjectLostError
 from core.protocol import peer
 from core.refs import ObjectRef, ObjectRefGenerator
@@ -56,8 +55,6 @@ class Streams:
     def __init__(self, runtime: Runtime) -> None:
         self._rt = runtime
         self._streams: dict[bytes, Stream] = {}
-        #: tasks whose generator objects died (possibly inside the collector)
-        self.dropped: deque[bytes] = deque()
 
     def open(self, task: Task, backpressure: int) -> ObjectRefGenerator[Any]:
         """Start a stream for a new task (under the lock)."""
@@ -220,14 +217,10 @@ class Streams:
             if stream.total < 0:
                 self.ended(stream.task, error)
 
-    def drop(self, task: bytes) -> None:
-        """A generator object died (any thread, no lock)."""
-        self.dropped.append(task)
-
     def drain(self) -> None:
         """Let go of the items of dead generators and tell their producers (under the lock)."""
-        while self.dropped:
-            task = self.dropped.popleft()
+        while refs.dropped_generators:
+            task = refs.dropped_generators.popleft()
             stream = self._streams.get(task)
             if stream is None:
                 continue

@@ -23,8 +23,9 @@ One long module, because it has one owner of one piece of state: what this proce
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
+from functools import partial
+from operator import setitem
 from typing import Any
 
 from core.exceptions import ObjectStoreFullError, OutOfDiskError
@@ -85,8 +86,9 @@ class StoreClient:
         self._unannounced: dict[bytes, Held] = {}
         self._freed: list[bytes] = []
         self._unpinned: list[bytes] = []
-        #: objects of which a view died; appended to by weak-reference callbacks in any thread
-        self._released: deque[Held] = deque()
+        #: objects of which a view died, with its weak reference; added by callbacks in any thread, which consist of C
+        #: functions only: no interrupt can be raised in them, and lost
+        self._released: dict[Held, object] = {}
         self._aging: list[bytes] = []  # the patrol's memory
         self._aged_at = 0.0
         self._created = 0
@@ -154,7 +156,7 @@ class StoreClient:
         held.dropped = True
         block = Block(held, held.offset + HEADROOM, nbytes)
         with self._lock:
-            view = held.pinned_view(self._arena, lambda _: self._released.append(held))
+            view = held.pinned_view(self._arena, partial(setitem, self._released, held))
             self._blocks[block.start] = block
         return block, view[HEADROOM:]
 
@@ -270,8 +272,8 @@ class StoreClient:
         while self._released:
             with self._lock:
                 try:
-                    held = self._released.popleft()
-                except IndexError:
+                    held, _ = self._released.popitem()
+                except KeyError:
                     return  # another thread was faster
                 if held.in_use():
                     continue
@@ -416,7 +418,7 @@ class StoreClient:
 
     def _view(self, held: Held) -> memoryview | None:
         try:
-            return held.pinned_view(self._arena, lambda _: self._released.append(held)).toreadonly()
+            return held.pinned_view(self._arena, partial(setitem, self._released, held)).toreadonly()
         except OSError:
             # The spill file is gone or cut short: as good as lost.
             self._unpin(held)

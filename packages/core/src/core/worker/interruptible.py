@@ -3,14 +3,15 @@
 Theory of operation. Signals reach the main thread only (see :mod:`core.runtime.interruption`). For other threads there
 is CPython's ``PyThreadState_SetAsyncExc``: the exception is raised at the thread's next look for such requests, and
 nothing can be decided there any more. But a thread that does not run has stopped *at* such a look, or in C code called
-from there: this is where the interpreter lock changes hands. So the exception comes where the thread stands at the
-moment of the request, and what must be known is where it stands:
+from there: this is where the interpreter lock changes hands. The exception comes at that look, or, from Python 3.13 on,
+at the one after it. Code that changes the marks below looks only before and after. So what must be known is where the
+thread stands at the moment of the request:
 
 * :func:`call` marks the time of user code, and takes back what was requested and not raised until its end.
 * :class:`Shielded`, the engine that user code in threads sees, counts the calls that are under way. An interrupt that
   finds the thread in there is left for the end of the outermost one.
 * A call that waits registers its waiter. It is woken, and raises by itself.
-* Finalisers of references run at any moment, unannounced: the request waits until the thread stands elsewhere.
+* Finalisers of references run at any moment, unannounced; they never look (see :mod:`core.refs`).
 
 Marks and request are compared and made in one step: between two checks of the interpreter there is no other thread.
 An interpreter without that lock would need another way, and this refuses to guess there: the mark of the cancellation
@@ -21,11 +22,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from core.runtime.interruption import FINALISERS
 from core.runtime.waiting import EventWaiter
 from core.worker import running as running_module
 from core.worker.running import Running
@@ -37,12 +36,6 @@ _request = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _INTERRUPT = ctypes.py_object(KeyboardInterrupt)
 #: Only with the one lock is a comparison followed by a call a single step.
 _ONE_AT_A_TIME: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
-#: How often, and every how many seconds, a thread in a finaliser is looked at again.
-LOOKS = 50
-PAUSE = 0.0002
-
-#: Calls of the engine that come from finalisers, where an exception would be lost.
-_FROM_FINALISERS = frozenset({"drop_generator"})
 
 
 def call(running: Running, function: Callable[..., Any], args: Any = (), kwargs: Any = None) -> Any:
@@ -74,22 +67,11 @@ def interrupt(running: Running, reactor: Reactor) -> None:
         reactor.complete(running.waiter)
         reactor.wake_if_polling()
         return
-    identity, request, finalisers = ctypes.c_ulong(running.thread), _request, FINALISERS
-    done = not _ONE_AT_A_TIME
-    for _ in range(LOOKS):
-        frames = sys._current_frames()  # noqa: SLF001 - public, but for its name
-        # One step from here to the request: no call, no loop.
-        if done or not running.in_user_code or running.shields:
-            done = True
-        elif frames[running.thread].f_code not in finalisers:
-            running.interrupted = False
-            request(identity, _INTERRUPT)
-            done = True
-        # A frame that ends meanwhile leaves user objects to us, and their finalisers must not run under the lock.
-        reactor.after.append(frames.clear)
-        if done:
-            return
-        time.sleep(PAUSE)
+    identity, request = ctypes.c_ulong(running.thread), _request
+    # One step from here to the request: no call, no loop.
+    if _ONE_AT_A_TIME and running.in_user_code and not running.shields:
+        running.interrupted = False
+        request(identity, _INTERRUPT)
 
 
 class Items:
@@ -125,7 +107,7 @@ class Shielded:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         for name in dir(engine):
-            member = None if name.startswith("_") or name in _FROM_FINALISERS else getattr(engine, name)
+            member = None if name.startswith("_") else getattr(engine, name)
             if callable(member):
                 setattr(self, name, _shielded(member))
 

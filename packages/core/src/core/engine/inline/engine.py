@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from core import ids
+from core import ids, refs
 from core.descriptors import ClassDescriptor, FunctionDescriptor, InitConfig, PlacementGroupState, RuntimeFacts
 from core.engine.inline.actors import ActorRegistry, InlineActor
 from core.engine.inline.calls import (
@@ -59,8 +58,6 @@ class InlineEngine:
         self._actors = ActorRegistry(self._session.namespace)
         self.key_values = InlineKeyValues()
         self._streams: dict[bytes, InlineStream] = {}
-        #: generators nobody holds any more; closed at the next step, because a finaliser must not run user code
-        self._dropped_streams: deque[bytes] = deque()
 
     # tasks and objects ------------------------------------------------------------------------------------------------
 
@@ -179,9 +176,6 @@ class InlineEngine:
 
     def item_ready(self, task: bytes, index: int) -> bool:
         return True
-
-    def drop_generator(self, task: bytes) -> None:
-        self._dropped_streams.append(task)
 
     # references -------------------------------------------------------------------------------------------------------
 
@@ -359,11 +353,11 @@ class InlineEngine:
             actor = self._actors.by_id.get(_actor_of(identifier))
             if actor is not None and not actor.options.detached:
                 self._out_of_scope(actor)
-        for _ in range(len(self._dropped_streams)):
-            task = self._dropped_streams.popleft()
+        for _ in range(len(refs.dropped_generators)):
+            task = refs.dropped_generators.popleft()
             stream = self._streams.get(task)
             if stream is not None and self._objects.exists(stream.completed_id):
-                self._dropped_streams.append(task)  # somebody may still wait for its end
+                refs.dropped_generators.append(task)  # somebody may still wait for its end
             elif stream is not None:
                 del self._streams[task]
                 stream.close()
