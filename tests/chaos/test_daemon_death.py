@@ -68,7 +68,7 @@ def kill_when(condition: Callable[[], Any], process: psutil.Process) -> threadin
 def test_a_pending_get_raises(victim: psutil.Process, gate: Gate, tally: Tally) -> None:
     refs = [wait_at.remote(gate, tally) for _ in range(4)]
     thread = kill_when(lambda: tally.count() >= 1, victim)
-    with pytest.raises(LocalRayletDiedError, match="init"):
+    with pytest.raises(LocalRayletDiedError, match=r"(?s)init.*SIGKILL"):
         core.get(refs, timeout=SOON)
     thread.join()
     for ref in refs:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
 import random
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -467,6 +469,25 @@ wait()
     eventually(lambda: everything_is_free(node, owner))
     eventually(lambda: not list(node.service._files.path.iterdir()))  # the file that was never finished
     assert len(filled(owner, 6, 10 * MIB)) == 6
+
+
+def test_too_many_open_files_are_an_error_and_no_object_is_taken_for_lost(node: StoreNode) -> None:
+    process, reader = node.connect(), node.connect()
+    made = filled(process, 20, 5 * MIB)
+    assert node.stats()["spilled"] > 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    problems = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        for object_id in made:
+            try:
+                reader.store.read(object_id)
+            except OSError as error:
+                problems.append(error.errno)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert set(problems) == {errno.EMFILE}
+    assert [reader.store.read(object_id)[9] for object_id in made] == list(range(20))
 
 
 def test_a_stopped_process_does_not_stop_the_others(node: StoreNode) -> None:

@@ -86,6 +86,7 @@ def _join(node: launcher.NodeProcess, config: InitConfig) -> NativeEngine:
     node.wait_ready()
     runtime = Runtime(node.session_dir, hello)
     runtime.default_env = config.runtime_env
+    runtime.node_last_words = node.last_words
     engine = NativeEngine(runtime, node, LogPrinter())
     runtime.on_log = engine.log
     engine.take_signals()

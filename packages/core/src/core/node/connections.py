@@ -155,6 +155,10 @@ class Server:
         self._unknown: dict[int, Connection] = {}
         self.by_address: dict[bytes, Connection] = {}
         self._dirty: list[Connection] = []
+        #: why a process could not be taken in, and when
+        self._refused, self._refused_at = "", 0.0
+        #: given up for a moment to hang up on somebody when there is no other descriptor left
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         listener.setblocking(False)
         loop.watch(listener.fileno(), selectors.EVENT_READ, self._accept)
 
@@ -203,6 +207,11 @@ class Server:
             return connection.accepted_at + HELLO_SECONDS
         return None
 
+    @property
+    def refusal(self) -> str:
+        """Why a process could not be taken in lately; "" if none was refused."""
+        return self._refused if time.monotonic() - self._refused_at < HELLO_SECONDS else ""
+
     def known(self, connection: Connection) -> None:
         """Called by a connection whose peer is known now."""
         self._unknown.pop(connection.fd, None)
@@ -226,7 +235,10 @@ class Server:
             except BlockingIOError:
                 return
             except OSError as error:
+                self._refused = f"the node daemon needs three files for each worker: {error.strerror} (`ulimit -n`)"
+                self._refused_at = time.monotonic()
                 logger.warning("cannot accept a connection: %s", error)
+                self._refuse_one()
                 return
             pid, uid = _peer(sock)
             if uid != os.getuid():
@@ -239,6 +251,17 @@ class Server:
                 connection = Connection(sock, self, pid)
                 self._unknown[connection.fd] = connection
                 self.watch(connection, False)
+
+    def _refuse_one(self) -> None:
+        """Hang up on who waits: left waiting, the listener would stay readable and the loop would never rest."""
+        if self._spare >= 0:
+            os.close(self._spare)
+        with contextlib.suppress(OSError):
+            self._listener.accept()[0].close()
+        try:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # the thread that writes to disk was faster
+            self._spare = -1
 
     def _ready(self, connection: Connection, events: int) -> None:
         if events & selectors.EVENT_READ:

@@ -21,6 +21,8 @@ from core.protocol import NODE_SOCKET
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 #: Seconds a daemon has to end by itself before it is killed.
 KILL_SECONDS = 0.5
+#: Seconds from the end of its connections to its own within which a daemon is asked how it ended.
+LAST_WORDS_SECONDS = 0.2
 
 
 class NodeStartError(RuntimeError):
@@ -52,7 +54,9 @@ class NodeProcess:
         Raises:
             NodeStartError: it exited, or is not ready within ``timeout`` seconds. It is gone then.
         """
-        ready, _, _ = select.select([self._control], [], [], timeout)
+        poller = select.poll()  # `select` cannot look at descriptors above 1,023
+        poller.register(self._control, select.POLLIN)
+        ready = poller.poll(timeout * 1000)
         if ready and self._control.recv(1, socket.MSG_PEEK) == b"\n":
             self._control.recv(1)
             return
@@ -74,6 +78,22 @@ class NodeProcess:
             except OSError:
                 return ""
         return "\n".join(text.splitlines()[-lines:])
+
+    def last_words(self) -> str:
+        """Say how the daemon ended and what it told of the reason; "" if it lives or ended as it should."""
+        try:
+            code = self._process.wait(LAST_WORDS_SECONDS)
+        except subprocess.TimeoutExpired:
+            return ""
+        if code < 0:
+            names = {number.value: number.name for number in signal.Signals}
+            return f"it was killed by signal {-code} ({names.get(-code, 'of no name')})"
+        self._control.setblocking(False)
+        try:
+            text = self._control.recv(65536).decode(errors="replace")
+        except OSError:
+            text = ""
+        return f"it failed:\n{text.rstrip()}" if text else ""
 
     def wait_gone(self, timeout: float) -> bool:
         """Wait until the daemon has exited; return whether it did within ``timeout`` seconds. Cleans up if so."""

@@ -233,7 +233,7 @@ class NodeService:
         # A process that was killed leaves the file of its socket behind.
         (Path(self.config.session_dir) / socket_name(process.address)).unlink(missing_ok=True)
         if not process.joined and process.doom is None:
-            reason = "\n".join(part for part in (cause.detail, cause.stderr_tail) if part)
+            reason = "\n".join(part for part in (self._server.refusal, cause.detail, cause.stderr_tail) if part)
             self._schedule(sc.StartFailed(process.address, "start", reason))
         else:
             self._process_gone(process.address, cause)

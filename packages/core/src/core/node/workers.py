@@ -21,6 +21,8 @@ from core.specs import RuntimeEnv
 START_SECONDS = 60.0
 #: Seconds a process may live on after its connection to the daemon broke.
 DISCONNECTED_SECONDS = 1.0
+#: Why there is no worker when this process may open no more files.
+NO_DESCRIPTORS = "the node daemon has too many files open, three for each worker (see `ulimit -n`)"
 
 
 class WorkerProcess(Struct, eq=False):
@@ -139,6 +141,12 @@ class WorkerProcesses:
 
     def _forked(self, message: Forked, stdout: int, stderr: int) -> None:
         process = self._by_token.pop(message.token, None)
+        if stdout < 0:
+            self._zygote.send(Kill(message.pid, signal.SIGKILL))
+            if process is not None:
+                del self.by_address[process.address]
+                self._on_failed(process.address, "start", NO_DESCRIPTORS)
+            return
         if process is None:
             os.close(stdout)
             os.close(stderr)

@@ -49,7 +49,11 @@ class ZygoteClient:
         on_exited: Callable[[Exited], None],
         on_lost: Callable[[], None],
     ) -> None:
-        """Start listening. ``on_forked`` gets the read ends of the worker's stdout and stderr and owns them."""
+        """Start listening.
+
+        ``on_forked`` gets the read ends of the worker's stdout and stderr and owns them; -1 twice if this process could
+        not take them.
+        """
         self._loop = loop
         self._on_forked, self._on_failed, self._on_exited, self._on_lost = on_forked, on_failed, on_exited, on_lost
         loop.watch(self._sock.fileno(), selectors.EVENT_READ, self._ready)
@@ -81,18 +85,24 @@ class ZygoteClient:
 
     def _read(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, 65536, _MAX_FDS)
+            data, fds, flags, _ = socket.recv_fds(self._sock, 65536, _MAX_FDS)
         except BlockingIOError:
             return
         except OSError:
-            data, fds = b"", []
+            data, fds, flags = b"", [], 0
         if not data:
             assert self._loop is not None
             self._loop.unwatch(self._sock.fileno())
             self._on_lost()
             return
-        for fd in fds:
-            os.set_inheritable(fd, False)
+        if flags & socket.MSG_CTRUNC:
+            # This process had no room for all of them, which are those of one worker: it has to do without either.
+            for fd in fds:
+                os.close(fd)
+            fds = [-1, -1]
+        else:
+            for fd in fds:
+                os.set_inheritable(fd, False)
         self._fds.extend(fds)
         for message in self._decoder.feed(data):
             if isinstance(message, Forked):

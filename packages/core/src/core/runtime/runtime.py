@@ -99,6 +99,8 @@ class Runtime:
         #: environment of tasks and actors that ask for none
         self.default_env = RuntimeEnv()
         self.settling = Settling(self)
+        #: says how the node daemon ended, as far as its parent knows
+        self.node_last_words: Callable[[], str] = str
         self.patience = Patience(self)
         self.values = Values(self)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -354,10 +356,11 @@ class Runtime:
     def _node_gone(self) -> None:
         if self.closed or self.failure is not None:
             return
+        why = self.node_last_words()
         error = causes.pack(
             exceptions.LocalRayletDiedError(
                 "the node daemon of this session is gone, and with it every worker and all that was pending. "
-                "Call core.shutdown() and core.init() to start a new session."
+                f"Call core.shutdown() and core.init() to start a new session.{why and ' How it ended: '}{why}"
             )
         )
         self.failure = error

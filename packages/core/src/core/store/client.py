@@ -22,6 +22,7 @@ One long module, because it has one owner of one piece of state: what this proce
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -419,8 +420,11 @@ class StoreClient:
     def _view(self, held: Held) -> memoryview | None:
         try:
             return held.pinned_view(self._arena, partial(setitem, self._released, held)).toreadonly()
-        except OSError:
-            # The spill file is gone or cut short: as good as lost.
+        except OSError as error:
+            # The spill file is gone or cut short: as good as lost. Anything else is this process's trouble (too many
+            # open files, say), and the object is still there.
+            if not held.path or error.errno not in (None, errno.ENOENT):
+                raise
             self._unpin(held)
             return None
 
