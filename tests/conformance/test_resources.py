@@ -150,6 +150,20 @@ def test_fractions_of_a_custom_resource(gate: Gate, tally: Tally) -> None:
     assert ray.get([small, large, late]) == ["done"] * 3
 
 
+@pytest.mark.needs_processes(HOLDING)
+def test_who_waits_for_the_end_of_an_actor_holds_nobody_up() -> None:
+    two_slots = Actor.options(num_cpus=0, resources={"slot": 2})
+    first = two_slots.remote()
+    ray.get(first.ready.remote(), timeout=SOON)
+    second = two_slots.remote()
+    ready = second.ready.remote()
+    assert ray.wait([ready], timeout=0.2)[0] == []
+    assert ray.get(echo.options(num_cpus=0, resources={"slot": 1}).remote("third slot"), timeout=SOON) == "third slot"
+    ray.kill(first)
+    assert ray.get(ready, timeout=SOON)
+    ray.kill(second)
+
+
 @pytest.mark.needs_processes("inline runs whatever it is given")
 def test_a_request_that_nobody_can_serve_waits() -> None:
     ref = echo.options(resources={"nobody has it": 1}).remote(1)

@@ -142,6 +142,30 @@ def test_a_request_for_the_whole_node_is_not_starved_by_small_ones() -> None:
     assert story.grants[-1].holder == b"big---------"
 
 
+def test_a_request_that_waits_for_the_end_of_an_actor_holds_nobody_up() -> None:
+    story = Story(CPU=4)
+    story.workers(4)
+    story.tell(ev.ActorWaits(b"large", DRIVER, JOB, spec(CPU=3), units(CPU=3), "A"))
+    story.tell(ev.ActorWaits(b"waits", DRIVER, JOB, spec(CPU=2), units(CPU=2), "A"))
+    story.tell(ev.GroupCreated(b"group", "", "PACK", [Bundle(units(CPU=2))], DRIVER))
+    story.demand(2)
+    assert len(story.grants) == 1  # the fourth CPU
+    story.give_back(story.grants[0])
+    assert len(story.grants) == 2
+    (large,) = [worker for worker in story.scheduler.pool.workers.values() if worker.actor_id == b"large"]
+    out = story.tell(ev.ProcessGone(large.address))
+    assert [i.actor_id for i in out if isinstance(i, ev.ActorPlaced)] == [b"waits"]
+
+
+def test_bundles_that_fit_on_parts_of_several_gpus_are_placed() -> None:
+    story = Story(CPU=4, GPU=2)
+    story.workers(4)
+    for name in (b"a", b"b"):
+        story.tell(ev.ActorWaits(name, DRIVER, JOB, spec(GPU=0.6), units(GPU=0.6), "A"))
+    out = story.tell(ev.GroupCreated(b"group", "", "PACK", [Bundle(units(GPU=0.4))] * 2, DRIVER))
+    assert any(isinstance(i, ev.GroupChanged) for i in out)
+
+
 def test_what_does_not_fit_leaves_other_resources_to_those_behind() -> None:
     story = Story(CPU=2, GPU=1)
     story.workers(2)

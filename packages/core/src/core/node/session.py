@@ -77,6 +77,9 @@ def create(parent: Path) -> tuple[Path, tuple[int, int]]:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             continue
+        except OSError:
+            directory.rmdir()
+            raise
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             if path.stat().st_ino == os.fstat(lock).st_ino:

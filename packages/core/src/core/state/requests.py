@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable
 
 from msgspec import Struct
 
 from core.specs import LeaseSpec, Resources
 from core.state.placement import PlacementGroup
-from core.state.resources import CPU, Allocation, ResourcePool, describe
+from core.state.resources import ResourcePool, describe
 from core.state.scheduler_events import ActorWaits, Demanded, WorkerKey
+from core.state.worker_pool import Lease
 
 
 class Request(Struct, eq=False, kw_only=True):
@@ -30,6 +31,11 @@ class Request(Struct, eq=False, kw_only=True):
     def digest(self) -> Hashable:
         """Equal for requests of which at most the first needs a look in a round that cannot serve it."""
         return self.spec
+
+    @property
+    def by_device(self) -> bool:
+        """Whether all its GPUs must be whole ones, or all on one."""
+        return True
 
     @property
     def units(self) -> int:
@@ -135,6 +141,10 @@ class GroupRequest(Request, eq=False, kw_only=True):
             group=group,
         )
 
+    @property
+    def by_device(self) -> bool:
+        return False  # each bundle for itself
+
 
 class Infeasible(Struct, eq=False):
     """A request that no node can ever serve as it is, and when to say so again."""
@@ -233,6 +243,8 @@ class Round(Struct, eq=False):
 
     #: workers being started and not claimed yet, by key
     free_starting: dict[WorkerKey, int]
+    #: all leases, as they are at any time
+    leases: Collection[Lease]
     #: request key -> starting workers claimed for it
     claims: dict[Hashable, int] = {}
     #: pool (by identity) -> amounts not to be given to those further behind
@@ -258,30 +270,35 @@ class Round(Struct, eq=False):
             reserved[name] = reserved.get(name, 0) + amount
 
     def fail(self, request: Request, pool: ResourcePool | None) -> None:
-        """Note that ``request`` does not fit now, nor do others of its spec."""
+        """Note that ``request`` does not fit now, nor do others of its spec.
+
+        It reserves what it needs only if that comes with the end of leases: nobody knows when an actor or a placement
+        group ends, and until then others can use what is there.
+        """
         self.failed.add(request.digest)
         if pool is not None:
             self.short.append((request, pool))
-            self.reserve(request, pool)
+            if _comes_with(self.leases, request, pool):
+                self.reserve(request, pool)
 
 
-def explain_stall(request: Request, pools: list[ResourcePool], leased: Iterable[Allocation]) -> str:
+def _comes_with(leases: Collection[Lease], request: Request, pool: ResourcePool) -> bool:
+    """Tell whether the pool could serve the request if these leases ended."""
+    ending = (lease.allocation for lease in leases)
+    return pool.would_fit(request.spec.resources, ending, by_device=request.by_device)
+
+
+def explain_stall(request: Request, pools: list[ResourcePool], leases: Collection[Lease]) -> str:
     """Return one line for people: why ``request``, which is feasible, does not get its turn.
 
     Args:
         request: what waits.
         pools: what it may draw on.
-        leased: what running tasks hold; "" is returned if the request only queues for the end of some of them.
+        leases: all leases; "" is returned if the request only queues for the end of some of them.
     """
-    freed: dict[tuple[int, str], int] = {}
-    for allocation in leased:
-        for name, amount in allocation.amounts:
-            key = id(allocation.pool), name
-            freed[key] = freed.get(key, 0) + amount - (allocation.lent if name == CPU else 0)
+    if any(_comes_with(leases, request, pool) for pool in pools):
+        return ""
     resources = request.spec.resources
-    for pool in pools:
-        if all(pool.available.get(name, 0) + freed.get((id(pool), name), 0) >= amount for name, amount in resources):
-            return ""
     waits = f"{request.what} waits for {describe(resources)}"
     if not pools:
         return f"{waits} in its placement group, which is not placed yet"

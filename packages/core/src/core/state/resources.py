@@ -63,8 +63,14 @@ class ResourcePool:
             _choose_gpus(self.gpu_total, _gpu_amount(resources)) is not None
         )
 
-    def fits(self, resources: Resources, reserved: Mapping[str, int] | None = None) -> bool:
-        """Tell whether ``resources`` can be allocated now, leaving ``reserved`` untouched."""
+    def fits(self, resources: Resources, reserved: Mapping[str, int] | None = None, *, by_device: bool = True) -> bool:
+        """Tell whether ``resources`` can be allocated now, leaving ``reserved`` untouched.
+
+        Args:
+            resources: amounts.
+            reserved: amounts.
+            by_device: also look at the single GPUs; else only at their sum.
+        """
         available = self.available
         for name, amount in resources:
             free = available.get(name, 0)
@@ -72,7 +78,23 @@ class ResourcePool:
                 free -= reserved.get(name, 0)
             if amount > 0 and free < amount:
                 return False
-        return _choose_gpus(self.gpu_free, _gpu_amount(resources)) is not None
+        return not by_device or _choose_gpus(self.gpu_free, _gpu_amount(resources)) is not None
+
+    def would_fit(self, resources: Resources, ending: Iterable[Allocation], *, by_device: bool = True) -> bool:
+        """Tell whether ``resources`` could be allocated once those shares are given back; see :meth:`fits`."""
+        available = dict(self.available)
+        gpus = dict(self.gpu_free)
+        for allocation in ending:
+            if allocation.pool is not self:
+                continue
+            for name, amount in allocation.amounts:
+                if amount:
+                    available[name] += amount - (allocation.lent if name == CPU else 0)
+            for index, units in allocation.gpus.items():
+                gpus[index] += units
+        return all(available.get(name, 0) >= amount for name, amount in resources if amount) and (
+            not by_device or _choose_gpus(gpus, _gpu_amount(resources)) is not None
+        )
 
     def allocate(self, resources: Resources) -> Allocation:
         """Take ``resources`` out of the pool.

@@ -9,7 +9,8 @@ Theory of operation
     turns.
 
     A request that does not fit *reserves* what it needs: those behind it may only use the rest. So a request for the
-    whole node is not starved by a stream of small ones. A request that fits but finds no idle worker claims one that
+    whole node is not starved by a stream of small ones. (One that waits for the end of an actor or a placement group
+    reserves nothing, since others would wait in vain.) A request that fits but finds no idle worker claims one that
     is being started, or has one started, at most ``max_starting`` at a time.
 
     When a feasible request does not fit, leases are asked back (``AskBack``) from the parties (a holder and one of its
@@ -235,8 +236,9 @@ class Scheduler:
         for request in waiting if todo == "refuse" else ():
             self.queue.remove(request.key)
             self._refuse(request, event.kind, event.reason, out)
-        for asker in {request.asker for request in waiting} if todo == "pause" else ():
-            out.append(ev.Warn(asker, f"tasks and actors wait, since no more workers can be started: {event.reason}"))
+        if todo == "pause":
+            text = f"tasks and actors wait, since no more workers can be started: {event.reason}"
+            out += [ev.Warn(asker, text) for asker in {request.asker for request in waiting}]
 
     def _stop_declined(self, event: ev.StopDeclined, now: float, out: list[ev.Instruction]) -> None:
         worker = self.pool.workers.get(event.address)
@@ -337,7 +339,7 @@ class Scheduler:
         self._serve_again = self._zero_cpu_wait = None
         if not self.queue:
             return
-        round_ = Round(self.pool.starting_by_key())
+        round_ = Round(self.pool.starting_by_key(), self.leases.values())
         progress = True
         while progress:
             progress = False
@@ -365,7 +367,9 @@ class Scheduler:
             if round_.free_starting.get(key):
                 round_.claim_starting(request, pool, fresh=False)
                 return True
-            if self.pool.may_start(key, now) and self._start_worker(key, out):
+            if not self.pool.may_start(key, now):
+                return False
+            if self._start_worker(key, out):
                 round_.claim_starting(request, pool, fresh=True)
                 return True
             round_.reserve(request, pool)
@@ -381,10 +385,10 @@ class Scheduler:
         pools = self.groups.pools(request.spec.strategy)
         resources = request.spec.resources
         for pool in pools:
-            if pool.fits(resources, round_.reserved.get(id(pool))):
+            if pool.fits(resources, round_.reserved.get(id(pool)), by_device=request.by_device):
                 return pool
         # A group that is not placed yet has no pools; nothing can be reserved or asked back then.
-        candidates = [pool for pool in pools if pool.could_fit(resources)]
+        candidates = [pool for pool in pools if isinstance(request, GroupRequest) or pool.could_fit(resources)]
         round_.fail(request, candidates[0] if candidates else None)
         return None
 
@@ -483,8 +487,7 @@ class Scheduler:
         """Return why a feasible ``request`` waits (:meth:`_tick` reports the others); "" if it queues, or was told."""
         if request.key in self.queue.infeasible or now < request.explain_at or now - request.since < EXPLAIN_SECONDS:
             return ""
-        leased = (lease.allocation for lease in self.leases.values())
-        text = requests.explain_stall(request, self.groups.pools(request.spec.strategy), leased)
+        text = requests.explain_stall(request, self.groups.pools(request.spec.strategy), self.leases.values())
         request.explain_at = now + EXPLAIN_AGAIN_SECONDS if text else now
         return text
 
