@@ -88,6 +88,10 @@ def proxies(request: pytest.FixtureRequest) -> Iterator[int]:
         core.shutdown()
 
 
+#: For what only happens with proxies.
+relayed_only = pytest.mark.parametrize("proxies", [2], ids=["relayed"], indirect=True, scope="module")
+
+
 def pids(class_name: str) -> set[int]:
     """Return the processes of living actors of a class."""
     return {
@@ -106,11 +110,6 @@ def answered(load: Load, more: int = 50) -> None:
     """Wait until so many more requests were answered well."""
     seen = load.answers["200"]
     eventually(lambda: load.answers["200"] > seen + more, timeout=PATIENCE)
-
-
-def relayed_only(proxies: int) -> None:
-    if not proxies:
-        pytest.skip("there is no proxy")
 
 
 def ongoing() -> int:
@@ -195,8 +194,8 @@ def test_a_large_body_passes_through_and_a_larger_one_is_refused(proxies: int) -
         assert announcing.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
+@relayed_only
 def test_a_killed_proxy_costs_only_what_it_had(proxies: int) -> None:
-    relayed_only(proxies)
     run()
     before = pids("Proxy")
     assert len(before) == 2
@@ -210,8 +209,8 @@ def test_a_killed_proxy_costs_only_what_it_had(proxies: int) -> None:
     assert sum(count for answer, count in load.answers.items() if answer != "200") <= 4, load.answers
 
 
+@relayed_only
 def test_all_proxies_killed_come_back(proxies: int) -> None:
-    relayed_only(proxies)
     run()
     before = pids("Proxy")
     for pid in before:
@@ -231,8 +230,8 @@ def test_a_request_that_kills_its_replica_gets_502_and_the_next_an_answer(proxie
         assert client.get("/").status_code == 200
 
 
+@relayed_only
 def test_the_only_replica_hangs_and_is_replaced(proxies: int) -> None:
-    relayed_only(proxies)
     serve.delete("default")  # so that the replica is checked like this from its start
     run(check_timeout_s=1.5)
     with httpx.Client(base_url=url(), timeout=PATIENCE) as client:
@@ -241,8 +240,8 @@ def test_the_only_replica_hangs_and_is_replaced(proxies: int) -> None:
         assert client.get("/pid").json() != before
 
 
+@relayed_only
 def test_a_hanging_replica_is_replaced_and_takes_no_idempotent_request_with_it(proxies: int) -> None:
-    relayed_only(proxies)
     run(2, check_timeout_s=1.5)
     answers: list[int] = []
     with httpx.Client(base_url=url(), timeout=PATIENCE) as client, Load(url(), clients=4) as load:
