@@ -336,3 +336,27 @@ def test_put_inside_a_task_can_be_read_by_the_driver() -> None:
     small, large = ray.get(store.remote())
     assert ray.get(small) == "small"
     assert ray.get(large).sum() == 50_000
+
+
+@pytest.mark.better_than_ray("instances of the program's own classes with slots come back from tasks")
+def test_instances_with_slots_come_back() -> None:
+    @dataclasses.dataclass(slots=True)
+    class Point:
+        x: int
+        y: int = 0
+
+    class Private(Point):
+        __slots__ = ("__secret", "__weakref__")
+
+        def __init__(self, secret: int) -> None:
+            super().__init__(1)
+            self.__secret = secret
+
+        def tell(self) -> int:
+            return self.__secret
+
+    point, private = ray.get([echo.remote(Point(1)), echo.remote(Private(7))])
+    assert point == Point(1)
+    assert private.tell() == 7
+    assert not hasattr(private, "__dict__")
+    assert type(private) is Private

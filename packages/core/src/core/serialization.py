@@ -88,12 +88,27 @@ class Parts:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle plus the classes registered with ``core.util.register_serializer``."""
+    """cloudpickle plus the classes registered with ``core.util.register_serializer``, and with slots that are slots."""
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) in custom_serializers.table:
             return custom_serializers.reduce(obj)
-        return super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and "__slots__" in obj.__dict__ and type(reduced) is tuple:
+            _keep_slots(obj, reduced)
+        return reduced
+
+
+def _keep_slots(cls: type, reduced: tuple[Any, ...]) -> None:
+    """Have a class that travels by value made again with its ``__slots__``.
+
+    cloudpickle sets them as a mere attribute of the finished class: its instances have dictionaries, which the
+    instances of the class that they are sent back to cannot take.
+    """
+    make, arguments = reduced[:2]
+    if getattr(make, "__name__", "") == "_make_skeleton_class":
+        slots: Any = cls.__dict__["__slots__"]
+        arguments[3]["__slots__"] = slots if isinstance(slots, str) else tuple(slots)
 
 
 def _cloud_dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:

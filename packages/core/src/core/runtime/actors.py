@@ -259,6 +259,8 @@ class Actors:
         ):
             if task.dependencies and self._rt.tasks.failed_dependency(task):
                 return
+            if task.args_stored:
+                self._rt.exchange.announce()  # the worker asks the node for them at once
             extra = peer.Extra(
                 task.returns,
                 task.attempt,

@@ -211,6 +211,8 @@ class Tasks:
             out.append(
                 peer.DefineFunction(function.number, function.digest, function.name, function.blob, function.max_calls)
             )
+        if task.args_stored:
+            self._rt.exchange.announce()  # the worker asks the node for them at once
         out.append(peer.Push(task.id, function.number, task.args, task.depth, self._extra(task, lease)))
         if len(lease.inflight) <= 1 or now - connection.flushed_at > LINGER or len(out) >= BATCH:
             self._reactor.flush(connection, now)
