@@ -1,7 +1,7 @@
 """What workers print: read from their pipes, kept briefly for death causes, sent to the driver in batches.
 
-Memory stays bounded: an unfinished line is cut at :data:`MAX_LINE_BYTES`, and while the driver does not keep up,
-the oldest lines are dropped and counted. A pipe is always read, so a worker never blocks on printing.
+Memory stays bounded: a line longer than :data:`MAX_LINE_BYTES` is passed on as several, and while the driver does not
+keep up, the oldest lines are dropped and counted. A pipe is always read, so a worker never blocks on printing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import os
 import selectors
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
@@ -84,11 +84,8 @@ class WorkerOutput:
             self._close(stream)
             return False
         *lines, rest = (stream.partial + data).split(b"\n")
-        if len(rest) > MAX_LINE_BYTES:
-            lines.append(rest[:MAX_LINE_BYTES])
-            rest = b""
-        stream.partial = rest
-        self._emit(stream, lines)
+        *more, stream.partial = _pieces(rest)
+        self._emit(stream, [*lines, *more])
         return True
 
     def _close(self, stream: _Stream) -> None:
@@ -103,10 +100,22 @@ class WorkerOutput:
     def _emit(self, stream: _Stream, lines: list[bytes]) -> None:
         if not lines:
             return
-        texts = [line[:MAX_LINE_BYTES].decode("utf-8", "backslashreplace").rstrip("\r") for line in lines]
+        pieces = (piece for line in lines for piece in _pieces(line))
+        texts = [piece.decode("utf-8", "backslashreplace").rstrip("\r") for piece in pieces]
         if stream.number == STDERR:
             self._tail.extend(texts)
         self._on_lines(stream.number, texts)
+
+
+def _pieces(line: bytes) -> Iterator[bytes]:
+    """Yield a line in pieces that are not too long; none ends within a character."""
+    while len(line) > MAX_LINE_BYTES:
+        end = MAX_LINE_BYTES
+        while end > MAX_LINE_BYTES - 4 and line[end] & 0xC0 == 0x80:
+            end -= 1
+        yield line[:end]
+        line = line[end:]
+    yield line
 
 
 class LogBatch:

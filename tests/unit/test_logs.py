@@ -1,0 +1,64 @@
+"""What workers print, on its way to the driver."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from core.node.logs import MAX_LINE_BYTES, STDERR, STDOUT, WorkerOutput
+from core.node.loop import Loop
+
+
+class Worker:
+    """The writing ends of a worker's streams, and what came of what was written."""
+
+    def __init__(self) -> None:
+        (out, self.out), (err, self.err) = os.pipe(), os.pipe()
+        self.loop = Loop()
+        self.lines: list[tuple[int, str]] = []
+        self.output = WorkerOutput(self.loop, out, err, self.take)
+
+    def take(self, stream: int, lines: list[str]) -> None:
+        self.lines += [(stream, line) for line in lines]
+
+    def write(self, data: bytes) -> None:
+        """Print piece by piece, as long as the pipe is."""
+        for start in range(0, len(data), 50_000):
+            os.write(self.out, data[start : start + 50_000])
+            self.output.read()
+
+    def finish(self) -> list[tuple[int, str]]:
+        os.close(self.out)
+        os.close(self.err)
+        self.output.finish()
+        return self.lines
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    for resource in (worker.loop._selector, worker.loop._wake_read, worker.loop._wake_write):
+        resource.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 1_000_000, "\u00fc\u20ac" * 50_000, "a\n" + "b" * MAX_LINE_BYTES, "\U0001f40b" * 9_999]
+)
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_nothing_of_a_long_line_is_lost(worker: Worker, text: str, end: str) -> None:
+    worker.write((text + end).encode())
+    lines = worker.finish()
+    assert "".join(line for _, line in lines) == text.replace("\n", "")
+    assert max(len(line.encode()) for _, line in lines) <= MAX_LINE_BYTES
+    assert {stream for stream, _ in lines} == {STDOUT}
+
+
+def test_bytes_that_are_no_text_are_shown_as_such(worker: Worker) -> None:
+    worker.write(b"\x80" * (MAX_LINE_BYTES + 10) + b"\r\n")
+    os.write(worker.err, b"\xff unfinished")
+    *first, last = worker.finish()
+    assert "".join(line for _, line in first) == "\\x80" * (MAX_LINE_BYTES + 10)
+    assert last == (STDERR, "\\xff unfinished")
