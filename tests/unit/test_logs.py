@@ -7,7 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.node.logs import MAX_LINE_BYTES, STDERR, STDOUT, WorkerOutput
+from core.node.logs import (
+    MAX_LINE_BYTES,
+    MAX_PENDING_CHARACTERS,
+    MAX_PENDING_LINES,
+    STDERR,
+    STDOUT,
+    LogBatch,
+    WorkerOutput,
+)
 from core.node.loop import Loop
 
 
@@ -62,3 +70,16 @@ def test_bytes_that_are_no_text_are_shown_as_such(worker: Worker) -> None:
     *first, last = worker.finish()
     assert "".join(line for _, line in first) == "\\x80" * (MAX_LINE_BYTES + 10)
     assert last == (STDERR, "\\xff unfinished")
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"), [(0, MAX_PENDING_LINES), (MAX_LINE_BYTES, MAX_PENDING_CHARACTERS // MAX_LINE_BYTES)]
+)
+def test_the_oldest_lines_are_dropped_and_counted_when_too_many_wait(size: int, kept: int) -> None:
+    batch = LogBatch()
+    for number in range(kept + 3):
+        batch.add(number, "", STDOUT, ["x" * size])
+    notice, *lines = batch.take()
+    assert "3 lines were dropped" in notice.text
+    assert [line.pid for line in lines] == list(range(3, kept + 3))
+    assert batch.take() == []

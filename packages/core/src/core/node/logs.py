@@ -21,8 +21,8 @@ STDOUT, STDERR = 1, 2
 #: Lines of stderr kept per worker.
 TAIL_LINES = 40
 MAX_LINE_BYTES = 16 * 1024
-#: Lines that wait for the driver; when there are more, the oldest are dropped and counted.
-MAX_PENDING_LINES = 10_000
+#: Lines, and characters in them, that wait for the driver; when there are more, the oldest are dropped and counted.
+MAX_PENDING_LINES, MAX_PENDING_CHARACTERS = 10_000, 8 * 1024 * 1024
 _READ_BYTES = 64 * 1024
 
 
@@ -123,19 +123,22 @@ class LogBatch:
 
     def __init__(self) -> None:
         self._lines: deque[LogLine] = deque()
+        self._characters = 0
         self._dropped = 0
 
     def add(self, pid: int, name: str, stream: int, texts: list[str]) -> None:
         """Add lines; beyond the limit the oldest are dropped and counted."""
         self._lines.extend(LogLine(pid, name, stream, text) for text in texts)
-        while len(self._lines) > MAX_PENDING_LINES:
-            self._lines.popleft()
+        self._characters += sum(map(len, texts))
+        while len(self._lines) > MAX_PENDING_LINES or self._characters > MAX_PENDING_CHARACTERS:
+            self._characters -= len(self._lines.popleft().text)
             self._dropped += 1
 
     def take(self) -> list[LogLine]:
         """Return and forget what is there, after a line that tells how much was dropped."""
         lines = list(self._lines)
         self._lines.clear()
+        self._characters = 0
         if self._dropped:
             lines.insert(0, LogLine(0, "", STDERR, f"... {self._dropped} lines were dropped: they came too fast"))
             self._dropped = 0
