@@ -291,7 +291,7 @@ def test_shutdown_is_idempotent_and_ends_references() -> None:
     core.shutdown()
     core.shutdown()
     assert not core.is_initialized()
-    with pytest.raises(exceptions.RaySystemError, match="not running"):
+    with pytest.raises(exceptions.RaySystemError, match="needs a running session"):
         core.get(ref)
     with pytest.raises(exceptions.ActorHandleNotFoundError):
         core.kill(counter)

@@ -55,7 +55,7 @@ def running(what: str) -> Engine:
     """
     if engine is None:
         raise RaySystemError(
-            f"{what} needs the session that made it, and Skate is not running in this process any more. "
-            "Keep core.init() alive for as long as its references are used."
+            f"{what} needs a running session, and none runs in this process (any more): call core.init() first. "
+            "References and actor handles last no longer than the session that made them."
         )
     return engine

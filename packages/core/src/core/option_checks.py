@@ -9,7 +9,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from core.argument_checks import text
 from core.specs import RESOURCE_UNIT
+
+#: Above every amount that makes sense, and below what a message can hold.
+MAX_AMOUNT = 2**62 // RESOURCE_UNIT
+MAX_COUNT = 2**31 - 1
+#: References that one call may return: each is made before the call begins.
+MAX_RETURNS = 10_000_000
 
 CheckValue = Callable[[str, Any], None]
 
@@ -26,8 +33,14 @@ def _instance(expected: str, *types: type) -> CheckValue:
     return check
 
 
-def count(*, minimum: int, meaning: str = "") -> CheckValue:
-    """Return a check for whole numbers from ``minimum`` on, or None."""
+def _text(name: str, value: Any) -> None:
+    if value is not None:
+        _instance("a str", str)(name, value)
+        text(f"option {name}", value)
+
+
+def count(*, minimum: int, maximum: int = MAX_COUNT, meaning: str = "") -> CheckValue:
+    """Return a check for whole numbers from ``minimum`` to ``maximum``, or None."""
 
     def check(name: str, value: Any) -> None:
         if value is None:
@@ -36,6 +49,8 @@ def count(*, minimum: int, meaning: str = "") -> CheckValue:
             raise _type_error(name, "an int or None", value)
         if value < minimum:
             raise ValueError(f"option {name} must be at least {minimum}{meaning}, got {value}")
+        if value > maximum:
+            raise ValueError(f"option {name} must be at most {maximum:,}{meaning}, got {value:,}")
 
     return check
 
@@ -51,6 +66,8 @@ def _amount(name: str, value: Any) -> None:
         raise _type_error(name, "a number or None", value)
     if not 0 <= value < float("inf"):
         raise ValueError(f"the amount of {name} must not be negative or infinite, got {value}")
+    if value > MAX_AMOUNT:
+        raise ValueError(f"the amount of {name} is {value}; the largest amount is {MAX_AMOUNT:,}")
     if 0 < value < 1 / RESOURCE_UNIT:
         raise ValueError(f"the amount of {name} is {value}; the smallest amount is {1 / RESOURCE_UNIT}")
     if name in ("num_gpus", "GPU") and value > 1 and value != int(value):
@@ -62,6 +79,7 @@ def _check_resources(name: str, value: Any) -> None:
     for resource, amount in (value or {}).items():
         if not isinstance(resource, str) or not resource:
             raise _type_error(f"{name}: its key", "a non-empty str", resource)
+        text(f"{name}: its key", resource)
         if resource in ("CPU", "GPU", "memory"):
             option = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}[resource]
             raise ValueError(f"use the option {option} instead of {resource!r} in resources")
@@ -79,6 +97,10 @@ def _check_num_returns(name: str, value: Any) -> None:
         )
     if value < 0:
         raise ValueError(f"option num_returns must be at least 0, got {value}")
+    if value > MAX_RETURNS:
+        raise ValueError(
+            f"option num_returns must be at most {MAX_RETURNS:,}, got {value:,}; yield them from a generator"
+        )
 
 
 def _check_retry_exceptions(name: str, value: Any) -> None:
@@ -136,8 +158,8 @@ _COMMON_OPTIONS: dict[str, CheckValue] = {
     "num_gpus": _amount,
     "memory": _amount,
     "resources": _check_resources,
-    "accelerator_type": _instance("a str", str),
-    "name": _instance("a str", str),
+    "accelerator_type": _text,
+    "name": _text,
     "runtime_env": _anything,
     "scheduling_strategy": _anything,
     "label_selector": _instance("a dict", Mapping),
@@ -168,7 +190,7 @@ ACTOR_OPTIONS: dict[str, CheckValue] = {
     "concurrency_groups": _check_concurrency_groups,
     "max_pending_calls": count(minimum=-1, meaning=UNLIMITED),
     "allow_out_of_order_execution": _instance("a bool", bool),
-    "namespace": _instance("a str", str),
+    "namespace": _text,
     "lifetime": _check_lifetime,
     "get_if_exists": _instance("a bool", bool),
     "object_store_memory": _deprecated_object_store_memory,
@@ -180,8 +202,8 @@ METHOD_OPTIONS: dict[str, CheckValue] = {
     "num_returns": _check_num_returns,
     "max_task_retries": count(minimum=-1, meaning=UNLIMITED),
     "retry_exceptions": _check_retry_exceptions,
-    "concurrency_group": _instance("a str", str),
-    "name": _instance("a str", str),
+    "concurrency_group": _text,
+    "name": _text,
     "enable_task_events": _instance("a bool", bool),
     "tensor_transport": _not_supported,
     "_generator_backpressure_num_objects": _check_backpressure,
@@ -224,6 +246,7 @@ def concurrency_groups(given: Any) -> tuple[tuple[str, int], ...]:
     for name, limit in given.items():
         if not isinstance(name, str) or not name:
             raise _type_error("concurrency_groups: its key", "a non-empty str", name)
+        text("concurrency_groups: its key", name)
         count(minimum=1)(f"concurrency_groups[{name!r}]", limit)
         if limit is None:
             raise _type_error(f"concurrency_groups[{name!r}]", "an int", limit)

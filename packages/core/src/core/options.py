@@ -278,11 +278,13 @@ class _DeprecatedGroup(Struct, frozen=True):
 
 def _requested_strategy(given: Mapping[str, Any]) -> Any:
     group, strategy = given.get("placement_group"), given.get("scheduling_strategy")
+    index = _number(given, "placement_group_bundle_index", lambda: -1)
     if group is None or group == "default":
+        if index != -1:
+            raise ValueError(f"placement_group_bundle_index is {index}, but no placement_group is given to count in")
         return strategy
     if strategy is not None:
         raise ValueError("give the placement group in scheduling_strategy; the option placement_group is deprecated")
-    index = _number(given, "placement_group_bundle_index", lambda: -1)
     return _DeprecatedGroup(group, index, given.get("placement_group_capture_child_tasks"))
 
 

@@ -25,6 +25,7 @@ from core.exceptions import ActorHandleNotFoundError, GetTimeoutError
 if TYPE_CHECKING:
     import asyncio
 
+    from core.engine.base import Engine
     from core.options import MethodOptions
     from core.signature import CallSignature
 
@@ -343,7 +344,7 @@ class ActorHandle(Generic[T]):
         token: ActorToken = self.__dict__["_token"]
         info = token.methods.get(name)
         if info is None:
-            raise AttributeError(f"actor class {token.class_name!r} has no method {name!r}")
+            raise AttributeError(_no_such_method(token, name))
         method = ActorMethod(token, info)
         # Cached: a bound method holds the token, not the handle, so this makes no cycle.
         self.__dict__[name] = method
@@ -379,6 +380,26 @@ def _restore_handle(*state: Any) -> ActorHandle[Any]:
     return ActorHandle(current.running("Unpickling an actor handle").restore_token(*state))
 
 
+def engine_for_call(what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Engine:
+    """Return the engine for a call made while none runs: a new one, unless an argument is of a session that is over.
+
+    Raises:
+        RaySystemError: there is such an argument, or no engine may be started.
+    """
+    if any(isinstance(arg, ObjectRef | ObjectRefGenerator | ActorHandle) for arg in (*args, *kwargs.values())):
+        return current.running(f"Calling {what} with a reference")
+    return current.require()
+
+
+def _no_such_method(token: ActorToken, name: str) -> str:
+    message = f"actor class {token.class_name!r} has no method {name!r}"
+    # Whether a class has a special or private attribute is asked by copy, pickle, inspect, debuggers: quick answers.
+    if name.startswith("_"):
+        return message
+    methods = ", ".join(known for known in token.methods if not known.startswith("_"))
+    return f"{message}; it has: {methods or 'none'}. (Attributes of an actor are read through methods.)"
+
+
 def token_of(handle: object) -> ActorToken:
     """Return the token of an actor handle.
 
@@ -387,7 +408,8 @@ def token_of(handle: object) -> ActorToken:
         ActorHandleNotFoundError: the handle belongs to a session that is over.
     """
     if not isinstance(handle, ActorHandle):
-        raise ValueError(f"expected an actor handle, got {type(handle).__name__}: {handle!r}")  # noqa: TRY004
+        hint = "; get_actor(name) gives the handle of a named actor" if isinstance(handle, str) else ""
+        raise ValueError(f"expected an actor handle, got {type(handle).__name__}: {handle!r}{hint}")  # noqa: TRY004
     token: ActorToken = handle.__dict__["_token"]
     if current.engine is None:
         raise ActorHandleNotFoundError(

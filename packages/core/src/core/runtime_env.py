@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from core import specs
+from core import argument_checks, specs
 
 _SUPPORTED = ("env_vars", "working_dir", "py_modules", "excludes", "config")
 _NOT_YET = (
@@ -85,6 +85,8 @@ def _env_vars(given: Any) -> tuple[tuple[str, str], ...]:
     for name, value in given.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"runtime_env['env_vars'] must map str to str, got {name!r}: {value!r}")
+        argument_checks.text("runtime_env['env_vars']: a name", name)
+        argument_checks.text(f"runtime_env['env_vars'][{name!r}]", value)
         if not name or "=" in name or "\0" in name + value:
             raise ValueError(f"runtime_env['env_vars'] has no valid variable: {name!r}={value!r}")
     return tuple(sorted(given.items()))

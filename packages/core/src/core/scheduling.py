@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
+from core.argument_checks import text, whole_number
 from core.ids import NODE_ID_BYTES
 from core.specs import RESOURCE_UNIT, Resources, Strategy
 
@@ -119,6 +120,8 @@ def label_selector(given: Mapping[Any, Any] | None) -> tuple[LabelConstraint, ..
     for key, value in (given or {}).items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"label_selector must map str to str, got {key!r}: {value!r}")
+        text("label_selector: a key", key)
+        text(f"label_selector[{key!r}]", value)
         listed = _IN_LIST.fullmatch(value)
         if listed:
             values = tuple(part.strip() for part in listed[2].split(","))
@@ -143,7 +146,10 @@ def _node_id(given: str) -> bytes:
 def _in_placement_group(group: Any, bundle: int, capture: bool | None, resources: Resources) -> Strategy:
     if group is None:
         return Strategy()
+    if not hasattr(group, "bundle_specs"):
+        raise TypeError(f"placement_group must be a PlacementGroup or None, got {type(group).__name__}: {group!r}")
     bundles: Sequence[Mapping[str, float]] = group.bundle_specs
+    bundle = whole_number("placement_group_bundle_index", bundle)
     if not -1 <= bundle < len(bundles):
         raise ValueError(f"placement_group_bundle_index is {bundle}; the group has {len(bundles)} bundles (or use -1)")
     candidates = bundles if bundle < 0 else [bundles[bundle]]

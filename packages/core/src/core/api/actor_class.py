@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec
 from core import current
 from core.engine.base import ClassDescriptor
 from core.options import ActorOptions, MethodOptions
-from core.refs import ActorHandle, MethodInfo, ObjectRef, ObjectRefGenerator
+from core.refs import ActorHandle, MethodInfo, ObjectRef, ObjectRefGenerator, engine_for_call
 from core.signature import CallSignature
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ActorClass(Generic[T]):
             """
             engine = current.engine
             if engine is None:
-                engine = current.require()
+                engine = engine_for_call(self._descriptor.name, args, kwargs)
             self._signature.check(args, kwargs)
             return engine.create_actor(self._descriptor, args, kwargs, self._options)
 

@@ -10,6 +10,7 @@ Built on ``remote``, ``get`` and ``wait`` alone.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import os
@@ -21,11 +22,12 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from core import current
+from core.api.actor_class import ActorClass
 from core.api.calls import Holds
 from core.api.operations import cancel, cluster_resources, get, wait
 from core.api.remote_function import RemoteFunction
 from core.options import TaskOptions
-from core.refs import ObjectRef
+from core.refs import ActorMethod, ObjectRef
 from core.remote_errors import pack_error, unpack_error
 from core.specs import RESOURCE_UNIT
 
@@ -181,12 +183,13 @@ def _values(start: int, result: _BatchResult) -> Iterator[Any]:
 
 def _batch_runner(fn: Any, options: Mapping[str, Any] | None) -> tuple[RemoteFunction[..., _BatchResult], TaskOptions]:
     """Return a remote function that applies ``fn`` to a list, and its options."""
-    given = dict(options or {})
+    given = _options(options)
     if isinstance(fn, RemoteFunction):
         fn, own = fn.plain
         given = {**own.given, **given}
-    if not callable(fn):
-        raise TypeError(f"map() takes a function of one argument, got {type(fn).__name__}: {fn!r}")
+    if not callable(fn) or isinstance(fn, ActorClass | ActorMethod) or inspect.iscoroutinefunction(fn):
+        kind = "an 'async def' function" if inspect.iscoroutinefunction(fn) else type(fn).__name__
+        raise TypeError(f"map() takes a function of one argument, plain or remote, got {kind}: {fn!r}")
     if given.get("num_returns") not in (None, 1):
         raise ValueError("functions with num_returns cannot be mapped: an item has one result")
     name = getattr(fn, "__qualname__", None) or type(fn).__name__
@@ -197,6 +200,12 @@ def _batch_runner(fn: Any, options: Mapping[str, Any] | None) -> tuple[RemoteFun
 
     runner: RemoteFunction[..., _BatchResult] = RemoteFunction(run_batch, given)
     return runner, runner.plain[1]
+
+
+def _options(given: Any) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"options of map() must be a dict or None, got {type(given).__name__}: {given!r}")
+    return dict(given or {})
 
 
 def _apply(fn: Callable[[Any], Any], name: str, items: list[Any]) -> _BatchResult:

@@ -83,8 +83,9 @@ def remote(*args: Any, **options: Any) -> Any:  # noqa: D417 - the options are t
         return _make_remote(args[0], {})
     if args or not options:
         raise AssertionError(
-            "use @remote without parentheses, or with at least one option, as in @remote(num_cpus=2). Options are: "
-            f"{', '.join(REMOTE_OPTIONS)}"
+            f"use @remote without parentheses, or with at least one option by name and nothing else, as in "
+            f"@remote(num_cpus=2) or remote(num_cpus=2)(f){_given(args, options)}. "
+            f"Options are: {', '.join(REMOTE_OPTIONS)}"
         )
     for name in options:
         if name not in REMOTE_OPTIONS:
@@ -96,6 +97,11 @@ def remote(*args: Any, **options: Any) -> Any:  # noqa: D417 - the options are t
     return decorate
 
 
+def _given(args: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+    given = [*map(repr, args), *(f"{name}={value!r}" for name, value in options.items())]
+    return f"; got remote({', '.join(given)})" if given else ""
+
+
 def _make_remote(target: Any, options: Mapping[str, Any]) -> Any:
     if isinstance(target, RemoteFunction | ActorClass):
         raise TypeError(f"{target!r} is remote already")
@@ -103,7 +109,8 @@ def _make_remote(target: Any, options: Mapping[str, Any]) -> Any:
         return ActorClass(target, options)
     if inspect.isfunction(target) or inspect.isbuiltin(target) or _is_compiled_function(target):
         return RemoteFunction(target, options)
-    raise TypeError(f"@remote takes a function or a class, got {type(target).__name__}: {target!r}")
+    hint = "; wrap it in a function: @remote def f(*args): return ..." if callable(target) else ""
+    raise TypeError(f"@remote takes a function or a class, got {type(target).__name__}: {target!r}{hint}")
 
 
 def _is_compiled_function(target: Any) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import msgspec
 
 from core import current
+from core.argument_checks import flag, seconds, text, whole_number
 from core.refs import ActorHandle, ObjectRef, ObjectRefGenerator, token_of
 
 R = TypeVar("R")
@@ -41,7 +42,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         TypeError: the list holds something else than references.
     """
     if timeout is not None:
-        timeout = _timeout(timeout)
+        timeout = seconds("timeout of get()", timeout)
+        timeout = None if timeout is None or timeout < 0 else timeout
     if type(refs) is ObjectRef:
         return (current.engine or current.running("get()")).get_one(refs, timeout)
     if isinstance(refs, list):
@@ -93,8 +95,10 @@ def wait(
     """
     if not isinstance(refs, list):
         raise TypeError(f"wait() takes a list of ObjectRef, got {type(refs).__name__}")
-    if timeout is not None and timeout < 0:
-        raise ValueError(f"timeout of wait() must not be negative, got {timeout}")
+    if timeout is not None:
+        timeout = seconds("timeout of wait()", timeout)
+        if timeout is not None and timeout < 0:
+            raise ValueError(f"timeout of wait() must not be negative, got {timeout}")
     if not refs:
         return [], []
     # Programs call wait() in a loop over what is left: only passes in C over the whole list are affordable.
@@ -103,8 +107,7 @@ def wait(
         _check_kinds(refs)
     if len(set(refs)) != len(refs):
         raise ValueError("wait() takes a list without duplicates")
-    if isinstance(num_returns, bool) or not isinstance(num_returns, int):
-        raise TypeError(f"num_returns must be an int, got {type(num_returns).__name__}")
+    num_returns = whole_number("num_returns", num_returns)
     if not 1 <= num_returns <= len(refs):
         raise ValueError(f"num_returns must be between 1 and the number of references ({len(refs)}), got {num_returns}")
     engine = current.engine or current.running("wait()")
@@ -135,6 +138,7 @@ def cancel(ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False
         TypeError: ``ref`` is no reference.
         ValueError: ``force`` for an actor method.
     """
+    force, recursive = flag("force", force), flag("recursive", recursive)
     if isinstance(ref, ObjectRefGenerator):
         current.running("cancel()").cancel_generator(ref, force, recursive)
     elif isinstance(ref, ObjectRef):
@@ -154,7 +158,7 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
         ValueError: ``actor`` is no actor handle.
         ActorHandleNotFoundError: the handle belongs to a session that is over.
     """
-    token = token_of(actor)
+    token, no_restart = token_of(actor), flag("no_restart", no_restart)
     current.running("kill()").kill_actor(token, no_restart)
 
 
@@ -170,8 +174,9 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     """
     if not name:
         raise ValueError("get_actor() needs a name that is not empty")
-    if not isinstance(name, str):
-        raise TypeError(f"the name of an actor is a str, got {type(name).__name__}")
+    text("the name of an actor", name)
+    if namespace is not None:
+        text("namespace", namespace)
     if namespace == "":
         raise ValueError("namespace must not be empty; leave it out for the session's")
     return (current.engine or current.require()).get_named_actor(name, namespace)
@@ -190,8 +195,18 @@ def empty(shape: int | Sequence[int], dtype: Any = float) -> Any:
         ObjectStoreFullError, OutOfDiskError: there is no room for it.
         ImportError: numpy is not installed (``pip install skate-core[numpy]``).
     """
-    dimensions = (shape,) if isinstance(shape, int) else tuple(shape)
+    dimensions = tuple(whole_number("a dimension of empty()", size) for size in _sizes(shape))
+    if any(size < 0 for size in dimensions):
+        raise ValueError(f"empty() makes no arrays with negative dimensions, got {shape!r}")
     return (current.engine or current.require()).empty(dimensions, dtype)
+
+
+def _sizes(shape: Any) -> Iterable[Any]:
+    if hasattr(shape, "__index__"):
+        return (shape,)
+    if isinstance(shape, str) or not isinstance(shape, Iterable):
+        raise TypeError(f"the shape of empty() must be an int or a tuple of them, got {shape!r}")
+    return shape
 
 
 def nodes() -> list[dict[str, Any]]:
@@ -221,12 +236,6 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
         return events
     Path(filename).write_bytes(msgspec.json.encode(events))
     return None
-
-
-def _timeout(timeout: Any) -> float | None:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise TypeError(f"timeout must be a number of seconds or None, got {type(timeout).__name__}: {timeout!r}")
-    return None if timeout < 0 else timeout
 
 
 def _check_refs(refs: list[Any], what: str) -> None:

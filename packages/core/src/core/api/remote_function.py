@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, Un
 from core import current
 from core.engine.base import FunctionDescriptor
 from core.options import TaskOptions
-from core.refs import ObjectRef, ObjectRefGenerator
+from core.refs import ObjectRef, ObjectRefGenerator, engine_for_call
 from core.signature import CallSignature
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class _RemoteCallable:
         """
         engine = current.engine
         if engine is None:
-            engine = current.require()
+            engine = engine_for_call(self._descriptor.name, args, kwargs)
         self._check(args, kwargs)
         return engine.submit_task(self._descriptor, args, kwargs, self._options)
 

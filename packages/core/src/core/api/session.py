@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import logging
 import os
 import platform
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 from core import current
+from core.argument_checks import flag, text
 from core.descriptors import InitConfig
 from core.engine.base import Engine
-from core.option_checks import count, unknown_option
+from core.option_checks import MAX_AMOUNT, count, unknown_option
 from core.runtime_env import normalise_runtime_env
 from core.version import __version__
 
@@ -161,8 +164,10 @@ def init(
             resources=_check_resources(resources),
             memory=_check_bytes("_memory", further.get("_memory")),
             object_store_memory=_check_bytes("object_store_memory", object_store_memory),
-            object_spilling_directory=os.fspath(further.get("object_spilling_directory") or ""),
-            temp_dir=os.fspath(further.get("_temp_dir") or ""),
+            object_spilling_directory=_check_directory(
+                "object_spilling_directory", further.get("object_spilling_directory")
+            ),
+            temp_dir=_check_directory("_temp_dir", further.get("_temp_dir")),
             namespace=_check_namespace(namespace),
             runtime_env=normalise_runtime_env(runtime_env),
             log_to_driver=_log_to_driver(log_to_driver),
@@ -268,6 +273,8 @@ def _check_amount(name: str, value: Any) -> float | None:
         raise TypeError(f"{name} must be a number or None, got {type(value).__name__}")
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name} must not be negative or infinite, got {value}")
+    if value > MAX_AMOUNT:
+        raise ValueError(f"{name} must be at most {MAX_AMOUNT:,}, got {value}")
     return float(value)
 
 
@@ -304,8 +311,24 @@ def _check_resources(given: Any) -> dict[str, float]:
 def _check_bytes(name: str, value: Any) -> int | None:
     if isinstance(value, float) and value == int(value):
         value = int(value)
-    count(minimum=1, meaning=" byte")(name, value)
+    count(minimum=1, maximum=MAX_AMOUNT, meaning=" byte")(name, value)
     return cast("int | None", value)
+
+
+def _check_directory(name: str, given: Any) -> str:
+    """Return the absolute path of a directory, made if it is not there; "" if none is given."""
+    if given is None or given == "":
+        return ""
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"{name} must be a path or None, got {type(given).__name__}: {given!r}")
+    path = Path(text(name, os.fspath(given))).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(error.errno, f"init() cannot use {name}: {error.strerror}", str(path)) from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"init() cannot use {name}: it is not writable", str(path))
+    return str(path)
 
 
 def _check_namespace(namespace: Any) -> str | None:
@@ -313,7 +336,7 @@ def _check_namespace(namespace: Any) -> str | None:
         raise TypeError(f"namespace must be a str or None, got {type(namespace).__name__}")
     if namespace == "":
         raise ValueError("namespace must not be empty; leave it out for an anonymous one")
-    return namespace
+    return None if namespace is None else text("namespace", namespace)
 
 
 def _check_labels(labels: Any) -> dict[str, str]:
@@ -327,12 +350,14 @@ def _check_labels(labels: Any) -> dict[str, str]:
 def _log_to_driver(given: bool | None) -> bool:
     if given is None:
         return os.environ.get("SKATE_LOG_TO_DRIVER", "1") != "0"
-    return bool(given)
+    return flag("log_to_driver", given)
 
 
 def _logging_level(level: int | str) -> int:
     if isinstance(level, int):
         return level
+    if not isinstance(level, str):
+        raise TypeError(f"logging_level must be an int or the name of a level, got {type(level).__name__}: {level!r}")
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         names = ", ".join(logging.getLevelNamesMapping())

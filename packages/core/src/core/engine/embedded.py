@@ -29,11 +29,17 @@ def start(config: InitConfig) -> NativeEngine:
 
     Raises:
         RaySystemError: the daemon does not come up; the message has the end of its log.
+        ValueError: the object store is to be larger than the memory.
     """
     if not sys.executable:
         raise RaySystemError("sys.executable is empty: without the path of an interpreter no process can be started")
     resources = _resources(config)
     store = config.object_store_memory or _store_bytes()
+    if config.object_store_memory and store > machine.memory():
+        raise ValueError(
+            f"object_store_memory is {store:,} bytes, more than this machine's memory of {machine.memory():,}; "
+            "objects that do not fit go to disk by themselves"
+        )
     resources.setdefault("object_store_memory", store * RESOURCE_UNIT)
     parent = Path(config.temp_dir) if config.temp_dir else None
     node = launcher.start(_node_config(config, resources, store), parent)

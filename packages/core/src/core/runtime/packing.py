@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from core.exceptions import RayError
@@ -88,16 +89,29 @@ class Packer:
         except RayError:
             raise
         except Exception as error:  # user code: reducers raise what they like; it becomes the caller's TypeError
-            raise unpicklable_error(f"arguments of {what}", (args, kwargs), error) from error
+            raise unpicklable_arguments(what, args, kwargs, error) from error
         return Packed(data, tuple(dependencies), nested)
 
 
 def unpicklable_error(what: str, value: Any, error: BaseException) -> TypeError:
     """Return the error that tells why ``value`` cannot be pickled and where the culprit sits."""
+    return _unpicklable(what, [(None, value)], error)
+
+
+def unpicklable_arguments(what: str, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException) -> TypeError:
+    """Return the error that tells which argument of ``what`` cannot be pickled, why, and where the culprit sits."""
+    by_position = [(f"argument {number}", arg) for number, arg in enumerate(args, 1)]
+    return _unpicklable(
+        f"arguments of {what}", [*by_position, *((f"argument {name!r}", arg) for name, arg in kwargs.items())], error
+    )
+
+
+def _unpicklable(what: str, values: Iterable[tuple[str | None, Any]], error: BaseException) -> TypeError:
     from core.unpicklable import find_unpicklable  # noqa: PLC0415 - only for errors, and every process imports this
 
     lines = [f"Could not serialize the {what}: {type(error).__name__}: {error}"]
-    lines += [f"  {line}" for line in find_unpicklable(value, opaque=(ObjectRef, ActorHandle))]
+    for name, value in values:
+        lines += [f"  {line}" for line in find_unpicklable(value, name=name, opaque=(ObjectRef, ActorHandle))]
     lines.append(
         "Create such things (locks, sockets, connections, threads) inside the task or actor, or pass what they are "
         "made from."

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import core
 from core.exceptions import ActorDiedError
-from core.refs import ObjectRef
+from core.refs import ActorHandle, ObjectRef, ObjectRefGenerator
 
 V = TypeVar("V")
 #: What the user's function returns: one reference, or a list of them from a call with several returns.
@@ -46,7 +46,7 @@ class ActorPool(Generic[V]):
     """
 
     def __init__(self, actors: Sequence[Any]) -> None:
-        self._idle: list[Any] = list(actors)
+        self._idle: list[Any] = [_checked(actor) for actor in actors]
         #: running calls by index, in order of submission
         self._running: dict[int, _Call] = {}
         #: calls that wait for an actor
@@ -64,16 +64,12 @@ class ActorPool(Generic[V]):
             fn: calls a method of the actor and returns its reference.
             values: what to apply it to; read at once.
         """
-        self._discard_results()
-        for value in values:
-            self.submit(fn, value)
+        self._start_map(fn, values)
         return self._results(self.get_next)
 
     def map_unordered(self, fn: Callable[[Any, V], Refs], values: Iterable[V]) -> Iterator[Any]:
         """Like :meth:`map`, but give each result as soon as it is there."""
-        self._discard_results()
-        for value in values:
-            self.submit(fn, value)
+        self._start_map(fn, values)
         return self._results(self.get_next_unordered)
 
     def submit(self, fn: Callable[[Any, V], Refs], value: V) -> None:
@@ -82,7 +78,12 @@ class ActorPool(Generic[V]):
             self._pending.append((fn, value))
             return
         actor = self._idle.pop()
-        refs = fn(actor, value)
+        try:
+            refs = fn(actor, value)
+            _check_refs(refs)
+        except BaseException:
+            self._idle.append(actor)  # it has nothing to do
+            raise
         self._running[self._next_index] = _Call(self._next_index, actor, refs)
         self._next_index += 1
 
@@ -143,10 +144,19 @@ class ActorPool(Generic[V]):
 
         Raises:
             ValueError: the actor is in the pool already.
+            TypeError: it is no actor handle.
         """
+        _checked(actor)
         if actor in self._idle or any(call.actor == actor for call in self._running.values()):
             raise ValueError("Actor already belongs to current ActorPool")
         self._release(actor)
+
+    def _start_map(self, fn: Callable[[Any, V], Refs], values: Iterable[V]) -> None:
+        self._discard_results()
+        if not self._idle:
+            raise ValueError("the pool has no actor (any more) that could do the work; push() one")
+        for value in values:
+            self.submit(fn, value)
 
     def _results(self, get_next: Callable[[], Any]) -> Iterator[Any]:
         while self.has_next():
@@ -193,3 +203,19 @@ class ActorPool(Generic[V]):
         self._idle.append(actor)
         if self._pending:
             self.submit(*self._pending.popleft())
+
+
+def _checked(actor: Any) -> Any:
+    if not isinstance(actor, ActorHandle):
+        raise TypeError(f"an ActorPool holds actor handles, got {type(actor).__name__}: {actor!r}")
+    return actor
+
+
+def _check_refs(refs: Any) -> None:
+    if not isinstance(refs, ObjectRef | ObjectRefGenerator) and not (
+        isinstance(refs, list) and refs and isinstance(refs[0], ObjectRef)
+    ):
+        raise TypeError(
+            "the function given to an ActorPool must return the reference of a call, as in "
+            f"lambda actor, value: actor.method.remote(value); got {type(refs).__name__}: {refs!r}"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, overload
 
 from core import current
+from core.argument_checks import flag
 
 
 @overload
@@ -18,6 +19,7 @@ def list_named_actors(all_namespaces: bool = False) -> list[str] | list[dict[str
         all_namespaces: False gives the names in the current namespace; True gives all, each as
             ``{"name": ..., "namespace": ...}``.
     """
+    all_namespaces = flag("all_namespaces", all_namespaces)
     names = current.require().list_named_actors(all_namespaces)
     if all_namespaces:
         return [{"name": name, "namespace": namespace} for namespace, name in names]

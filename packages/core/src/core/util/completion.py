@@ -49,6 +49,8 @@ def map_unordered(
     Raises:
         ValueError: a size is below 1, or ``num_returns`` is given.
     """
+    if not callable(getattr(fn, "remote", None)):
+        raise TypeError(f"map_unordered() takes a remote function, got {type(fn).__name__}: {fn!r}")
     if backpressure_size is not None and backpressure_size <= 0:
         raise ValueError("backpressure_size must be positive.")
     _check_chunk_size(chunk_size, wait_options)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import core
+from core.argument_checks import whole_number
 from core.exceptions import RayTaskError
 from core.refs import ObjectRef
 from core.util.joining import join_session
@@ -54,9 +55,9 @@ class SkateExecutor(_FuturesExecutor):
         max_tasks_per_child: int | None = None,
         task_options: dict[str, Any] | None = None,
     ) -> None:
-        if max_workers is not None and max_workers < 1:
+        if max_workers is not None and whole_number("max_workers", max_workers) < 1:
             raise ValueError("max_workers must be greater than 0")
-        if max_tasks_per_child is not None and max_tasks_per_child < 1:
+        if max_tasks_per_child is not None and whole_number("max_tasks_per_child", max_tasks_per_child) < 1:
             raise ValueError("max_tasks_per_child must be >= 1")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
@@ -99,7 +100,7 @@ class SkateExecutor(_FuturesExecutor):
         Raises:
             ValueError: ``chunksize`` is below 1.
         """
-        if chunksize < 1:
+        if whole_number("chunksize", chunksize) < 1:
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1:
             return super().map(fn, *iterables, timeout=timeout)

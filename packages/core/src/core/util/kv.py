@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from core import current
+from core.argument_checks import text, whole_number
 from core.exceptions import RayError
 
 __all__ = [
@@ -37,6 +38,10 @@ __all__ = [
     "watch",
     "when_taken",
 ]
+
+
+#: No key ever gets that far; larger numbers cannot be sent.
+_NO_SUCH_VERSION = 2**63 - 1
 
 
 class Entry(NamedTuple):
@@ -94,6 +99,7 @@ def put(key: str, value: bytes, *, expected_version: int | None = None) -> int:
         VersionConflictError: the key has another version.
     """
     _check_key(key)
+    expected_version = _version("expected_version", expected_version)
     if not isinstance(value, bytes):
         raise TypeError(f"a value is bytes, not {type(value).__name__}; encode it first")
     reply = current.require().key_values.put(key, value, expected_version)
@@ -122,6 +128,7 @@ def delete(key: str, *, expected_version: int | None = None) -> bool:
         VersionConflictError: the key has another version.
     """
     _check_key(key)
+    expected_version = _version("expected_version", expected_version)
     reply = current.require().key_values.delete(key, expected_version)
     if reply.error:
         raise VersionConflictError(key, expected_version or 0, reply.version)
@@ -143,6 +150,7 @@ def watch(prefix: str, after_version: int | None = 0) -> Watch:
             changes from now on.
     """
     _check_prefix(prefix)
+    after_version = _version("after_version", after_version)
     return Watch(prefix, -1 if after_version is None else after_version)
 
 
@@ -158,6 +166,7 @@ def when_taken(key: str, version: int) -> concurrent.futures.Future[None]:
         version: what `put` or `delete` of it returned, or a later one.
     """
     _check_key(key)
+    version = min(whole_number("version", version), _NO_SUCH_VERSION)
     taken: concurrent.futures.Future[None] = concurrent.futures.Future()
 
     def pass_on(done: concurrent.futures.Future[Any]) -> None:
@@ -284,8 +293,14 @@ class Watch:
 def _check_key(key: Any) -> None:
     if not isinstance(key, str) or not key:
         raise TypeError(f"a key is a text that is not empty, not {key!r}")
+    text("a key", key)
 
 
 def _check_prefix(prefix: Any) -> None:
     if not isinstance(prefix, str):
         raise TypeError(f"a prefix is a text, not {prefix!r}")
+    text("a prefix", prefix)
+
+
+def _version(name: str, given: int | None) -> int | None:
+    return None if given is None else min(whole_number(name, given), _NO_SUCH_VERSION)

@@ -132,6 +132,8 @@ class Metric:
         *,
         _boundaries: tuple[float, ...] = (),
     ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a metric must be a str, got {type(name).__name__}: {name!r}")
         if not name:
             raise ValueError("Empty name is not allowed. Please provide a metric name.")
         if tag_keys is not None and not isinstance(tag_keys, tuple):
@@ -194,6 +196,10 @@ class Metric:
 
     def _arguments(self) -> tuple[Any, ...]:
         return self._name, self._description, self._tag_keys
+
+
+def _is_positive(boundary: Any) -> bool:
+    return not isinstance(boundary, str) and boundary > 0
 
 
 def _rebuild(cls: type[Metric], arguments: tuple[Any, ...], default_tags: dict[str, str]) -> Metric:
@@ -267,7 +273,7 @@ class Histogram(Metric):
                 'e.g., Histogram("name", boundaries=[1.0, 2.0])'
             )
         for index, boundary in enumerate(boundaries):
-            if boundary <= 0:
+            if not _is_positive(boundary):
                 raise ValueError(
                     f"Invalid `boundaries` argument at index {index}, {boundaries}. "
                     "Use positive values for the arguments."

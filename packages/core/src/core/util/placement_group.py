@@ -11,9 +11,11 @@ from typing import Any
 
 import core
 from core import current
+from core.argument_checks import text
 from core.descriptors import PlacementGroupState
 from core.exceptions import RayError
 from core.ids import PLACEMENT_GROUP_ID_BYTES
+from core.option_checks import MAX_AMOUNT
 from core.refs import ObjectRef
 from core.specs import SCHEDULING_STATES
 
@@ -192,6 +194,7 @@ def placement_group(
     for option, value in (("bundle_label_selector", bundle_label_selector), ("topology_strategy", topology_strategy)):
         if value:
             raise NotImplementedError(f"placement_group does not support {option} yet")
+    text("the name of a placement group", name)
     state = current.require().create_placement_group(
         [dict(bundle) for bundle in bundles], strategy, name, lifetime == "detached"
     )
@@ -200,6 +203,7 @@ def placement_group(
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
     """Give the resources back; end the actors and tasks that run in the group. Can be called twice."""
+    _check_group("remove_placement_group()", placement_group)
     current.running("remove_placement_group()").remove_placement_group(placement_group.id.binary())
 
 
@@ -211,6 +215,7 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
     """
     if not placement_group_name:
         raise ValueError("Please supply a non-empty value to get_placement_group")
+    text("the name of a placement group", placement_group_name)
     state = current.require().get_placement_group(b"", placement_group_name)
     if state is None or state.state == "REMOVED":
         raise ValueError(f"Failed to look up placement group with name: {placement_group_name}")
@@ -226,6 +231,7 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
     """
     engine = current.require()
     if placement_group is not None:
+        _check_group("placement_group_table()", placement_group)
         state = engine.get_placement_group(placement_group.id.binary(), "")
         return {} if state is None else _row(state)
     identifiers = (_raw(row["placement_group_id"]) for row in engine.query("placement_groups"))
@@ -258,6 +264,11 @@ def _raw(identifier: bytes | str) -> bytes:
     return bytes.fromhex(identifier) if isinstance(identifier, str) else identifier
 
 
+def _check_group(what: str, given: Any) -> None:
+    if not isinstance(given, PlacementGroup):
+        raise TypeError(f"{what} takes a PlacementGroup, got {type(given).__name__}: {given!r}")
+
+
 def _check_bundles(bundles: Any) -> None:
     if not isinstance(bundles, list):
         raise ValueError(f"Placement group bundles must be a list, got {type(bundles)}.")  # noqa: TRY004 - Ray's
@@ -280,5 +291,8 @@ def _check_bundle(bundle: Any) -> None:
             )
         if not 0 <= amount < float("inf"):
             raise ValueError(f"A bundle cannot hold {amount} of {resource!r}: {bundle!r}")
+        if amount > MAX_AMOUNT:
+            raise ValueError(f"A bundle cannot hold more than {MAX_AMOUNT:,} of {resource!r}: {bundle!r}")
+        text("the name of a resource", resource)
     if not any(bundle.values()):
         raise ValueError(f"Bundles cannot be an empty dictionary or resources with only 0 values. Bundle: {bundle!r}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import core
+from core.argument_checks import seconds, whole_number
+from core.exceptions import ActorDiedError
 
 __all__ = ["Empty", "Full", "Queue"]
 
@@ -33,16 +35,24 @@ class Queue:
     """
 
     def __init__(self, maxsize: int = 0, actor_options: dict[str, Any] | None = None) -> None:
-        self.maxsize = maxsize
+        self.maxsize = whole_number("maxsize", maxsize)
+        if actor_options is not None and not isinstance(actor_options, Mapping):
+            raise TypeError(f"actor_options must be a dict, got {type(actor_options).__name__}: {actor_options!r}")
         options = {"max_concurrency": _MAX_BLOCKED_CALLS, **(actor_options or {})}
-        self.actor: Any = core.remote(_QueueActor).options(**options).remote(maxsize)
+        self.actor: Any = core.remote(_QueueActor).options(**options).remote(self.maxsize)
+
+    @property
+    def _holder(self) -> Any:
+        if self.actor is None:
+            raise ActorDiedError("this queue was shut down", class_name="Queue")
+        return self.actor
 
     def __len__(self) -> int:
         return self.size()
 
     def size(self) -> int:
         """Return the number of items."""
-        return int(core.get(self.actor.qsize.remote()))
+        return int(core.get(self._holder.qsize.remote()))
 
     def qsize(self) -> int:
         """Return the number of items."""
@@ -50,11 +60,11 @@ class Queue:
 
     def empty(self) -> bool:
         """Tell whether there is no item."""
-        return bool(core.get(self.actor.empty.remote()))
+        return bool(core.get(self._holder.empty.remote()))
 
     def full(self) -> bool:
         """Tell whether there is no room."""
-        return bool(core.get(self.actor.full.remote()))
+        return bool(core.get(self._holder.full.remote()))
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Append an item.
@@ -69,7 +79,7 @@ class Queue:
             ValueError: ``timeout`` is negative.
         """
         _check_timeout(block, timeout)
-        call = self.actor.put.remote(item, timeout) if block else self.actor.put_nowait.remote(item)
+        call = self._holder.put.remote(item, timeout) if block else self._holder.put_nowait.remote(item)
         try:
             core.get(call)
         except Full as error:
@@ -79,7 +89,7 @@ class Queue:
         """Append an item; awaitable form of :meth:`put`."""
         _check_timeout(block, timeout)
         try:
-            await (self.actor.put.remote(item, timeout) if block else self.actor.put_nowait.remote(item))
+            await (self._holder.put.remote(item, timeout) if block else self._holder.put_nowait.remote(item))
         except Full as error:
             raise Full(*_message(error)) from None
 
@@ -95,7 +105,7 @@ class Queue:
             ValueError: ``timeout`` is negative.
         """
         _check_timeout(block, timeout)
-        call = self.actor.get.remote(timeout) if block else self.actor.get_nowait.remote()
+        call = self._holder.get.remote(timeout) if block else self._holder.get_nowait.remote()
         try:
             return core.get(call)
         except Empty as error:
@@ -105,7 +115,7 @@ class Queue:
         """Remove and return the oldest item; awaitable form of :meth:`get`."""
         _check_timeout(block, timeout)
         try:
-            return await (self.actor.get.remote(timeout) if block else self.actor.get_nowait.remote())
+            return await (self._holder.get.remote(timeout) if block else self._holder.get_nowait.remote())
         except Empty as error:
             raise Empty(*_message(error)) from None
 
@@ -127,7 +137,7 @@ class Queue:
         if not isinstance(items, Iterable):
             raise TypeError("Argument 'items' must be an Iterable")
         try:
-            core.get(self.actor.put_nowait_batch.remote(list(items)))
+            core.get(self._holder.put_nowait_batch.remote(list(items)))
         except Full as error:
             raise Full(*_message(error)) from None
 
@@ -138,12 +148,11 @@ class Queue:
             Empty: there are fewer; none is removed.
             TypeError, ValueError: ``num_items`` is no integer, or negative.
         """
-        if not isinstance(num_items, int):
-            raise TypeError("Argument 'num_items' must be an int")
+        num_items = whole_number("Argument 'num_items'", num_items)
         if num_items < 0:
             raise ValueError("'num_items' must be nonnegative")
         try:
-            items: list[Any] = core.get(self.actor.get_nowait_batch.remote(num_items))
+            items: list[Any] = core.get(self._holder.get_nowait_batch.remote(num_items))
         except Empty as error:
             raise Empty(*_message(error)) from None
         return items
@@ -168,6 +177,7 @@ class Queue:
 
 
 def _check_timeout(block: bool, timeout: float | None) -> None:
+    timeout = seconds("'timeout'", timeout)
     if block and timeout is not None and timeout < 0:
         raise ValueError("'timeout' must be a non-negative number")
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -18,7 +18,7 @@ from core.engine.inline.objects import ObjectTable, Outcome, StoredError, Stored
 from core.exceptions import RayError, RayTaskError, WorkerCrashedError
 from core.refs import ObjectRef
 from core.remote_errors import pack_error
-from core.runtime.packing import unpicklable_error
+from core.runtime.packing import unpicklable_arguments, unpicklable_error
 from core.serialization import dumps_code, loads
 
 
@@ -59,7 +59,7 @@ class PackedCall:
         except RayError:
             raise
         except Exception as error:
-            raise unpicklable_error(f"arguments of {what}", (args, kwargs), error) from error
+            raise unpicklable_arguments(what, args, kwargs, error) from error
 
     @property
     def references(self) -> list[ObjectRef[Any]]:
@@ -195,18 +195,25 @@ def stored(objects: ObjectTable, value: Any, name: str) -> StoredValue:
         raise unpicklable_error(f"return value of {name}", value, error) from error
 
 
+class _Copy(NamedTuple):
+    """What ``exported`` of a descriptor holds in this engine; like that of the native one, it tells whose it is."""
+
+    session: object
+    code: Any
+
+
 def local_copy(descriptor: FunctionDescriptor | ClassDescriptor, code: Any, what: str, session: bytes) -> Any:
     """Return the session's copy of a function or class: what a worker process would have.
 
     Raises:
         TypeError: it cannot be pickled.
     """
-    if descriptor.exported is None or descriptor.exported[0] != session:
+    if descriptor.exported is None or descriptor.exported.session != session:
         try:
             blob = dumps_code(code)
         except RayError:
             raise
         except Exception as error:
             raise unpicklable_error(what, code, error) from error
-        descriptor.exported = (session, loads(blob))
-    return descriptor.exported[1]
+        descriptor.exported = _Copy(session, loads(blob))
+    return descriptor.exported.code

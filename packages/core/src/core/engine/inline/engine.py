@@ -162,7 +162,10 @@ class InlineEngine:
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         import numpy  # noqa: PLC0415 - an optional and heavy dependency
 
-        return numpy.empty(shape, dtype)
+        kind = numpy.dtype(dtype)
+        if kind.hasobject:
+            raise TypeError(f"empty() makes arrays of plain numbers in shared memory; {kind} holds Python objects")
+        return numpy.empty(shape, kind)
 
     # generators -------------------------------------------------------------------------------------------------------
 

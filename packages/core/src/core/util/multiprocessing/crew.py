@@ -142,8 +142,12 @@ class Crew:
         self._finish_if_empty()
 
     def _dismiss(self, worker: _Worker) -> None:
+        try:
+            gone = worker.actor.__ray_terminate__.remote()
+        except RayError:  # the session is over, and the worker with it
+            return
         self._leaving += 1
-        self._thread.call_when_done(worker.actor.__ray_terminate__.remote(), self._left)
+        self._thread.call_when_done(gone, self._left)
 
     def _left(self, _future: Future[Any]) -> None:
         self._leaving -= 1

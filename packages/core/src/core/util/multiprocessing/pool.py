@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Self
 
 import core
+from core.argument_checks import whole_number
 from core.refs import ObjectRef
 from core.util.joining import join_session
 from core.util.multiprocessing.crew import Crew, CrewOptions, Job
@@ -49,7 +50,8 @@ class Pool:
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if maxtasksperchild is not None and maxtasksperchild <= 0:
+        processes = None if processes is None else whole_number("processes", processes)
+        if maxtasksperchild is not None and whole_number("maxtasksperchild", maxtasksperchild) <= 0:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if context is not None:
             warnings.warn("the 'context' argument of Pool has no effect here", stacklevel=2)
@@ -228,7 +230,7 @@ class Pool:
 
 
 def _check_chunksize(chunksize: int) -> None:
-    if chunksize < 1:
+    if whole_number("chunksize", chunksize) < 1:
         raise ValueError(f"Chunksize must be 1+, not {chunksize}")
 
 
