@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,6 +215,18 @@ def test_environment_variables_of_an_actor() -> None:
 
     reader = Reader.options(runtime_env={"env_vars": {"CONFORMANCE_VARIABLE": "actor"}}).remote()
     assert ray.get(reader.read.remote()) == "actor"
+
+
+@pytest.mark.needs_processes("the environment belongs to a process")
+def test_environment_variables_that_count_when_a_process_starts(tmp_path: Path) -> None:
+    (tmp_path / "conformance_module.py").write_text("VALUE = 'found'\n")
+
+    @ray.remote
+    def look() -> tuple[str, str]:
+        return importlib.import_module("conformance_module").VALUE, time.strftime("%H:%M", time.localtime(0))
+
+    variables = {"PYTHONPATH": str(tmp_path), "TZ": "XYZ-05:30"}
+    assert ray.get(look.options(runtime_env={"env_vars": variables}).remote()) == ("found", "05:30")
 
 
 def test_environment_variables_must_be_text() -> None:

@@ -21,6 +21,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -242,6 +243,11 @@ def _apply_environment(start: WorkerStart) -> None:
     paths = [*environment.py_modules]
     if environment.working_dir:
         paths.append(environment.working_dir)
+    # What an interpreter, or the C library, looks at once, when it starts.
+    variables = dict(environment.env_vars)
+    paths += [entry for entry in variables.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    if "TZ" in variables:
+        time.tzset()
     sys.path[:] = list(dict.fromkeys((*paths, *start.sys_path, *sys.path)))
     # Legacy numpy random state was seeded in the zygote: without this all workers would draw the same numbers.
     random = sys.modules.get("numpy.random")
