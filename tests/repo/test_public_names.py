@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import inspect
 import re
@@ -14,9 +15,11 @@ import core.exceptions
 import core.util
 import serve
 import tune
+from core import option_checks
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = "\n".join(page.read_text() for page in sorted((ROOT / "docs/reference").glob("*.md")))
+OPTIONS_PAGE = (ROOT / "docs/reference/options.md").read_text()
 PUBLIC = sorted(set(core.__all__) - {"__version__"})
 
 
@@ -64,6 +67,23 @@ def test_every_exception_is_in_the_reference() -> None:
         if inspect.isclass(value) and issubclass(value, core.exceptions.RayError) and not value.__doc__
     ]
     assert not undocumented
+
+
+@pytest.mark.parametrize("module", ["core.actor", "core.runtime_context"])
+def test_the_names_of_rays_modules_are_in_the_reference(module: str) -> None:
+    names = importlib.import_module(module).__all__
+    assert [name for name in names if not re.search(rf"\bcore\.(?:\w+\.)?{name}\b", REFERENCE)] == []
+
+
+def test_every_option_is_in_the_reference() -> None:
+    options = {*option_checks.TASK_OPTIONS, *option_checks.ACTOR_OPTIONS, *option_checks.METHOD_OPTIONS}
+    assert {name for name in options if f"`{name}`" not in OPTIONS_PAGE} == set()
+
+
+def test_every_environment_variable_is_in_the_reference() -> None:
+    sources = (ROOT / "packages/core/src").rglob("*.py")
+    read = {name for source in sources for name in re.findall(r"\bSKATE_\w+", source.read_text())}
+    assert {name for name in read if not re.search(rf"`{name}(?:=\w+)?`", OPTIONS_PAGE)} == set()
 
 
 def test_util_names_are_in_the_reference() -> None:
