@@ -13,14 +13,16 @@ endif
 
 PY := $(VENV)/bin/python
 PACKAGES := packages/core packages/serve packages/tune
+# What the packages claim to run on. A path does as well as a name.
+VERSIONS ?= python3.11 python3.12 python3.13
 PIP_INSTALL := $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 checksum := $(shell cat constraints.txt packages/*/pyproject.toml .ci/requirements.txt docs/requirements.txt \
-	tests/requirements.txt examples/requirements.txt benchmarks/requirements.txt | cksum | cut -d' ' -f1)
+	tests/requirements.txt tests/requirements-without-torch.txt examples/requirements.txt benchmarks/requirements.txt | cksum | cut -d' ' -f1)
 stamp = $(VENV)/.set-up/$(1)-$(checksum)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs changelog format clean
+.PHONY: help demo test versions version check bench docs changelog format clean
 MAKEFLAGS += --no-print-directory
 
 demo: $(call stamp,demo) ## Train thousands of forecasts in parallel on real data (sets itself up; about two minutes)
@@ -29,6 +31,16 @@ demo: $(call stamp,demo) ## Train thousands of forecasts in parallel on real dat
 
 test: $(call stamp,test) ## Run every test, two files at a time (sets itself up; ARGS="-k name" passes options to pytest)
 	@echo "==> running the tests"
+	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+
+versions: ## Run the tests on each supported Python, without PyTorch (VERSIONS="python3.12 /path/to/python" picks)
+	@for python in $(VERSIONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 1; \
+		echo "==> Python $$version" && \
+		$(MAKE) version PYTHON=$$python VENV=.venv-$$version || exit 1; \
+	done
+
+version: $(call stamp,version)
 	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(call stamp,check) ## Lint, format check, types, room order: all that needs no run
@@ -54,7 +66,7 @@ format: $(call stamp,check) ## Format the code and repair what ruff can
 	@$(PY) -m ruff check --fix-only --quiet . ; $(PY) -m ruff format .
 
 clean: ## Remove the virtual environment and everything built
-	rm -rf $(VENV) docs/_build out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) .venv-3.* docs/_build out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
 	find packages tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list
@@ -77,6 +89,7 @@ endef
 
 $(eval $(call set-up,demo,examples/requirements.txt,Skate and what the examples need (about a minute; once)))
 $(eval $(call set-up,test,tests/requirements.txt,Skate and what the tests need with PyTorch among it (one to two minutes; once)))
+$(eval $(call set-up,version,tests/requirements-without-torch.txt,Skate and what the tests need but PyTorch))
 $(eval $(call set-up,check,.ci/requirements.txt examples/requirements.txt,the checkers))
 $(eval $(call set-up,docs,docs/requirements.txt,what the documentation needs))
 $(eval $(call set-up,bench,benchmarks/requirements.txt,what the benchmarks compare with (Ray and Dask among it; once)))

@@ -30,6 +30,7 @@ def run(script: str, *arguments: str, cwd: Path) -> str:
 
 @pytest.mark.slow
 def test_the_torch_sweep_stops_early_and_beats_the_naive_forecast(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is optional and not installed")
     out = run("tune_torch.py", "--samples", "9", "--epochs", "9", "--series", "40", "--quiet", cwd=tmp_path)
     samples, epochs, possible = map(int, re.findall(r"(\d+) configurations, (\d+) of (\d+) epochs", out)[0])
     assert (samples, possible) == (9, 81)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import core
 import tune
-from tune.integration.torch import TuneReportCheckpoint
+
+torch = pytest.importorskip("torch", reason="PyTorch is optional and not installed")
+from tune.integration.torch import TuneReportCheckpoint  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -303,6 +303,7 @@ def test_a_whole_grid_is_searched_once_and_then_it_is_finished(name: str) -> Non
 
 @pytest.mark.slow  # it imports torch
 def test_the_gaussian_process_searches() -> None:
+    pytest.importorskip("torch", reason="PyTorch is optional and not installed")
     searcher = OptunaSearch(sampler="gp", seed=0)
     searched(searcher, 12, space=SPACE)
     assert len(study_of(searcher).trials) == 12

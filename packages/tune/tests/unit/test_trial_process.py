@@ -72,7 +72,7 @@ def test_scalars_of_numpy_become_pythons(value: Any, expected: Any) -> None:
 
 
 def test_scalars_of_torch_become_pythons() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is optional and not installed")
     assert clean({"x": torch.tensor(0.5, requires_grad=True)}) == ({"x": 0.5}, True)
 
 
