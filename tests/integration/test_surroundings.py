@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import core
-from core.node import launcher, session
+from core.descriptors import InitConfig
+from core.engine import embedded
+from core.node import launcher, machine, session
 
 MIB = 1 << 20
 
@@ -62,9 +64,23 @@ def test_without_streams_directory_and_much_of_anything(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_had_is_one_clear_error() -> None:
-    with pytest.raises(core.exceptions.RaySystemError, match=r"object store of .* bytes.*object_store_memory"):
-        core.init(num_cpus=1, object_store_memory=1 << 62)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 * MIB, hard))
+    try:
+        with pytest.raises(core.exceptions.RaySystemError, match=r"object store of .* bytes.*object_store_memory"):
+            core.init(num_cpus=1, object_store_memory=64 * MIB)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not core.is_initialized()
+
+
+@pytest.mark.parametrize(("cpus", "asked", "ready"), [(0, None, 1), (2.5, None, 3), (9999, None, 32), (9999, 100, 100)])
+def test_so_many_workers_are_kept_ready(
+    monkeypatch: pytest.MonkeyPatch, cpus: float, asked: int | None, ready: int
+) -> None:
+    monkeypatch.setattr(machine, "cpus", lambda: 2)
+    config = InitConfig(num_cpus=cpus, prestarted_workers=asked)
+    assert embedded._node_config(config, embedded._resources(config), 1).prestarted_workers == ready
 
 
 def test_without_an_interpreter_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,8 +139,8 @@ def init(
         engine: ``"native"`` (default, or ``SKATE_ENGINE``): worker processes. ``"inline"``: everything runs in the
             calling thread, for debuggers.
         further: ``object_spilling_directory``, ``_temp_dir``, ``_memory``; ``_prestarted_workers``: idle workers that
-            are kept ready (default: one per CPU; without, a first task waits for a fork); ``_preloaded_modules``:
-            modules that all workers have imported before they start, and share in memory.
+            are kept ready (default: one per CPU, up to 32; without, a first task waits for a fork);
+            ``_preloaded_modules``: modules that all workers have imported before they start, and share in memory.
             Others of Ray's options (dashboard, cluster) are accepted and have no effect, which a warning says.
 
     Raises:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PRELOADED = ("asyncio", "numpy")
 #: Shares of the memory that objects, and that tasks and actors may ask for (Ray's figures).
 STORE_SHARE, TASK_SHARE = 0.3, 0.7
+#: Idle workers kept ready, unless there are more CPUs in fact.
+READY_WORKERS = 32
 MIN_STORE = 64 * 1024 * 1024
 
 
@@ -58,6 +60,10 @@ def start(config: InitConfig) -> NativeEngine:
 
 
 def _node_config(config: InitConfig, resources: dict[str, int], store: int) -> NodeConfig:
+    ready = config.prestarted_workers
+    if ready is None:
+        # Who has a thousand CPUs, in name, does not want a thousand processes before the first task.
+        ready = min(max(1, -(-resources["CPU"] // RESOURCE_UNIT)), max(READY_WORKERS, machine.cpus()))
     spill_parent = config.object_spilling_directory and str(Path(config.object_spilling_directory).absolute())
     return NodeConfig(
         "",
@@ -65,7 +71,7 @@ def _node_config(config: InitConfig, resources: dict[str, int], store: int) -> N
         store,
         labels=config.labels,
         spill_parent=spill_parent,
-        prestarted_workers=config.prestarted_workers,
+        prestarted_workers=ready,
     )
 
 
