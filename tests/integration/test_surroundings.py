@@ -74,6 +74,20 @@ def test_a_store_that_cannot_be_had_is_one_clear_error() -> None:
     assert not core.is_initialized()
 
 
+def test_an_isolated_interpreter_starts_isolated_ones(tmp_path: Path) -> None:
+    (tmp_path / "msgspec.py").write_text("raise ImportError('shadowed')")
+    program = f"import sys; sys.path[:0] = {sys.path!r}; import core; core.get(core.remote(len).remote([]))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-I", "-c", program], env=environment, timeout=50, check=True)
+
+
+def test_what_only_the_program_knows_how_to_import_is_found() -> None:
+    program = f"import sys; sys.path += {sys.path!r}; import core; core.get(core.remote(len).remote([]))"
+    bare = Path(sys.executable).resolve()  # of the virtual environment's
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([bare, "-c", program], env=environment, timeout=50, check=True)
+
+
 @pytest.mark.parametrize(("cpus", "asked", "ready"), [(0, None, 1), (2.5, None, 3), (9999, None, 32), (9999, 100, 100)])
 def test_so_many_workers_are_kept_ready(
     monkeypatch: pytest.MonkeyPatch, cpus: float, asked: int | None, ready: int

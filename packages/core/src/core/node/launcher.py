@@ -19,6 +19,7 @@ from core.node.config import ENOUGH_DESCRIPTORS, NodeConfig
 from core.protocol import NODE_SOCKET
 
 _BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
+_PLACE = str(Path(msgspec.__file__).absolute().parents[1])
 #: Seconds a daemon has to end by itself before it is killed.
 KILL_SECONDS = 0.5
 #: Seconds from the end of its connections to its own within which a daemon is asked how it ended.
@@ -156,7 +157,7 @@ def start(config: NodeConfig, session_parent: Path | None = None) -> NodeProcess
     )
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", str(_BOOTSTRAP), msgspec.json.encode(config).decode()],
+            [sys.executable, *_isolation(), "-P", str(_BOOTSTRAP), msgspec.json.encode(config).decode(), _PLACE],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -172,6 +173,13 @@ def start(config: NodeConfig, session_parent: Path | None = None) -> NodeProcess
         for descriptor in (log, *locks):
             os.close(descriptor)
     return NodeProcess(directory, process, ours)
+
+
+def _isolation() -> list[str]:
+    """Return those of this interpreter's options that keep modules of the environment or of the user out."""
+    flags = sys.flags
+    given = {"-I": flags.isolated, "-E": flags.ignore_environment, "-s": flags.no_user_site}
+    return [option for option, value in given.items() if value]
 
 
 def _fill_standard_descriptors() -> None:
