@@ -232,7 +232,7 @@ class NodeService:
         cause = self._processes.forget(process, status)
         # A process that was killed leaves the file of its socket behind.
         (Path(self.config.session_dir) / socket_name(process.address)).unlink(missing_ok=True)
-        if not process.joined and process.doom is None:
+        if not process.joined and (process.doom is None or process.doom.kind == "start"):
             reason = "\n".join(part for part in (self._server.refusal, cause.detail, cause.stderr_tail) if part)
             self._schedule(sc.StartFailed(process.address, "start", reason))
         else:
