@@ -200,3 +200,21 @@ def test_long_chains_of_lineage_end_at_once() -> None:
     del ref
     gc.collect()
     assert ray.get(make.remote(1), timeout=30) == b"x"
+
+
+@pytest.mark.needs_processes("a worker process that ran tasks could become an actor")
+def test_what_a_task_has_put_does_not_end_with_an_actor() -> None:
+    @ray.remote
+    def put() -> list[Any]:
+        return [ray.put(b"x")]
+
+    def come_and_go() -> None:
+        keeper = Keeper.remote()
+        pid = ray.get(keeper.pid.remote())
+        del keeper
+        wait_until(lambda: process_is_gone(pid))
+
+    refs = [ref for (ref,) in ray.get([put.remote() for _ in range(8)])]
+    for _ in range(8):
+        come_and_go()
+    assert ray.get(refs, timeout=30) == [b"x"] * 8

@@ -213,7 +213,9 @@ def test_an_actor_waits_for_placement_and_then_holds_what_it_declared() -> None:
     story.demand(1)
     out = story.tell(ev.ActorWaits(b"actor", DRIVER, JOB, spec(CPU=1), (), "A"))
     assert not any(isinstance(i, ev.ActorPlaced) for i in out)
-    out = story.give_back(story.grants[0])
+    assert kinds(story.give_back(story.grants[0])) == [ev.StartWorker], "one that has run nothing"
+    assert story.available() == 1
+    out = story.tell(ev.WorkerReady(story.starting.pop(), 1))
     assert kinds(out) == [ev.ActorPlaced]
     assert story.available() == 1
     story.tell(ev.ProcessGone(out[0].address))
@@ -229,6 +231,15 @@ def test_an_actor_with_resources_holds_them_until_it_dies() -> None:
     assert story.available() == 1, "an actor's CPU is not lent"
     story.tell(ev.ProcessGone(address))
     assert story.available() == 2
+
+
+def test_tasks_spare_fresh_workers_for_actors() -> None:
+    story = Story(CPU=2)
+    story.workers(2)
+    story.demand(1)
+    story.give_back(story.grants[0])
+    story.demand(1)
+    assert story.grants[0].address == story.grants[1].address
 
 
 def test_an_actor_takes_a_fresh_worker_when_there_is_one() -> None:
@@ -334,7 +345,8 @@ def test_an_actor_asks_a_holder_for_a_lease_and_once_only() -> None:
     (ask,) = story.tell(ev.ActorWaits(b"actor", b"other-------", JOB, spec(CPU=1), (), "A"))
     assert ask == ev.AskBack(DRIVER, [story.grants[0].lease_id])
     assert story.demand(8) == []
-    out = story.give_back(story.grants[0])
+    assert kinds(story.give_back(story.grants[0])) == [ev.StartWorker]
+    out = story.tell(ev.WorkerReady(story.starting.pop(), 1))
     assert isinstance(out[0], ev.ActorPlaced), "the old holder queues up behind those who waited"
 
 

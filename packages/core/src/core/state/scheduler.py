@@ -362,7 +362,7 @@ class Scheduler:
             return False
         key = request.worker_key
         assert key is not None
-        worker = self.pool.take_idle(key, fresh=isinstance(request, ActorRequest))
+        worker = self.pool.take_idle(key, isinstance(request, ActorRequest) and self.pool.may_start(key, now))
         if worker is None:
             if round_.free_starting.get(key):
                 round_.claim_starting(request, pool, fresh=False)

@@ -63,7 +63,7 @@ class Worker(Struct, eq=False):
     idle_since: float = 0.0
     #: not asked to leave before this time
     keep_until: float = 0.0
-    #: it ran a task already; actors prefer a fresh one
+    #: it ran a task already, and may own objects that are needed: they would end with an actor
     used: bool = False
     #: it said that it will exit, or is being ended
     leaving: bool = False
@@ -135,15 +135,15 @@ class WorkerPool:
         self.idle_count += 1
 
     def take_idle(self, key: WorkerKey, fresh: bool) -> Worker | None:
-        """Return the worker to use next, or None. ``fresh`` prefers one that has not run anything."""
-        stack = self._idle.get(key)
-        if not stack:
-            return None
-        if fresh:
-            unused = next((address for address in stack if not self.workers[address].used), None)
-            if unused is not None:
-                return self.workers[unused]
-        return self.workers[stack[-1]]
+        """Return the worker to use next, or None. ``fresh``: only one that has not run anything.
+
+        Others are spared as long as there are used ones, of which the last used is the first to be used again.
+        """
+        stack = self._idle.get(key, ())
+        wanted = [address for address in stack if self.workers[address].used is not fresh]
+        if not wanted and not fresh:
+            wanted = list(stack)
+        return self.workers[wanted[-1]] if wanted else None
 
     def change(self, worker: Worker, state: str) -> None:
         """Move a worker to another state than idle."""
