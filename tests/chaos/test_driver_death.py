@@ -96,6 +96,17 @@ def test_driver_and_daemon_killed_at_once_leave_nothing() -> None:
         driver.assert_nothing_remains()
 
 
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the zygote sees the driver's death by a pidfd (Linux)")
+def test_a_driver_killed_while_its_daemon_is_stopped_leaves_nothing() -> None:
+    """The daemon, which would see to it, does nothing; the zygote ends it."""
+    with Driver("busy", "wait") as driver:
+        driver.wait_until_it_prints("ready")
+        send(driver.daemon, signal.SIGSTOP)
+        driver.process.kill()
+        driver.wait()
+        driver.assert_nothing_remains()
+
+
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs to see the very moment of a death (pidfd, Linux)")
 def test_a_daemon_killed_while_it_tidies_up_leaves_nothing() -> None:
     """The zygote, which would tidy up after it, is there until all is tidied up."""

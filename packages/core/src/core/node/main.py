@@ -96,7 +96,7 @@ def _fork_zygote(config: NodeConfig) -> tuple[socket.socket, int]:
         # Only the zygote needs it.
         from core.node.zygote import Zygote  # noqa: PLC0415
 
-        Zygote(theirs, config.session_dir, config.worker_entry).run()
+        Zygote(theirs, config.session_dir, config.worker_entry, config.driver_pid).run()
     except BaseException:
         logging.getLogger(__name__).exception("the zygote failed")
     finally:

@@ -6,7 +6,8 @@ socketpair. A child never returns into this module's loop: it runs the worker en
 
 Deaths: a child's death wakes the zygote by SIGCHLD. The daemon's death shows as end-of-file on the socketpair and, if
 the zygote is busy importing, as SIGTERM (PDEATHSIG); the zygote then ends its children, removes the session directory
-and leaves. The zygote's own death ends the children by SIGKILL (PDEATHSIG).
+and leaves. The zygote's own death ends the children by SIGKILL (PDEATHSIG). The driver's death is the daemon's business;
+but a daemon that is stopped (SIGSTOP, a debugger) cannot see to it, so after a moment the zygote ends it too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -40,6 +42,8 @@ Entry = Callable[[WorkerStart], NoReturn]
 
 #: Seconds spent on reaping what was ended.
 REAP_SECONDS = 1.0
+#: Seconds the daemon has after the driver's death.
+NODE_SECONDS = 0.7
 
 
 class Zygote:
@@ -49,9 +53,10 @@ class Zygote:
         node: this end of the socketpair to the daemon.
         session_dir: removed when the daemon is gone.
         entry: the module whose ``run(start)`` a worker executes.
+        driver_pid: the session ends with this process; 0 for none.
     """
 
-    def __init__(self, node: socket.socket, session_dir: str, entry: str) -> None:
+    def __init__(self, node: socket.socket, session_dir: str, entry: str, driver_pid: int = 0) -> None:
         self._node = node
         self._session_dir = session_dir
         self._entry_module = entry
@@ -59,6 +64,7 @@ class Zygote:
         self._decoder: framing.Decoder[ToZygote] = framing.Decoder(ToZygote)
         self._children: set[int] = set()
         self._node_pid = os.getppid()
+        self._driver_pid = driver_pid
 
     def run(self) -> NoReturn:
         """Serve until the daemon is gone."""
@@ -82,14 +88,38 @@ class Zygote:
         poller = select.poll()
         poller.register(self._node.fileno(), select.POLLIN)
         poller.register(wake_read, select.POLLIN)
+        driver = self._watch_driver()
+        if driver >= 0:
+            poller.register(driver, select.POLLIN)
+        due = inf
         while True:
-            for fd, _ in poller.poll():
+            for fd, _ in poller.poll(None if due == inf else max(0.0, due - time.monotonic()) * 1000):
                 if fd == wake_read:
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake_read, 4096)
                     self._reap()
+                elif fd == driver:
+                    poller.unregister(fd)
+                    due = time.monotonic() + NODE_SECONDS
                 else:
                     self._receive()
+            if time.monotonic() >= due:
+                self._end_node()
+
+    def _watch_driver(self) -> int:
+        """Return a descriptor that is readable when the driver is dead; -1 if that cannot be seen here."""
+        if not self._driver_pid or not hasattr(os, "pidfd_open"):
+            return -1
+        try:
+            return os.pidfd_open(self._driver_pid)
+        except OSError:
+            return -1
+
+    def _end_node(self) -> NoReturn:
+        """The driver is dead, and the daemon has not done anything about it."""
+        if os.getppid() == self._node_pid:
+            os.kill(self._node_pid, signal.SIGKILL)
+        self._end_session()
 
     def _receive(self) -> None:
         try:
