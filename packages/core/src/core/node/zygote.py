@@ -6,7 +6,7 @@ socketpair. A child never returns into this module's loop: it runs the worker en
 
 Deaths: a child's death wakes the zygote by SIGCHLD. The daemon's death shows as end-of-file on the socketpair and, if
 the zygote is busy importing, as SIGTERM (PDEATHSIG); the zygote then ends its children, removes the session directory
-and leaves. The zygote's own death ends the children by SIGKILL (PDEATHSIG). The driver's death is the daemon's business;
+and leaves. The zygote's own death ends the children by SIGKILL (PDEATHSIG). The driver's death is the daemon's affair;
 but a daemon that is stopped (SIGSTOP, a debugger) cannot see to it, so after a moment the zygote ends it too.
 """
 
