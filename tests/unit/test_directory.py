@@ -414,6 +414,26 @@ class DirectoryMachine(RuleBasedStateMachine):
         client.own[made] = place
         self.feed(rec.ObjectsSealed(address, [(made, *place)]))
 
+    @rule(address=addresses, owner=addresses, units=st.integers(1, 4))
+    def make(self, address: bytes, owner: bytes, units: int) -> None:
+        """What a process does to make an object: room is asked for if there is none, and waited for."""
+        client = self.client(address)
+        if client is None:
+            return
+        if client.room.largest < units * UNIT and not client.wants:
+            self.want(address, units, 0)
+        while client.inbox:
+            self.receive(address, client, client.inbox.pop(0))
+        self.seal(address, owner, units)
+
+    @rule()
+    def everybody_reads(self) -> None:
+        """Without a wait between a question and its answer: what needs many answers comes about."""
+        for address, client in self.clients.items():
+            while client.inbox:
+                self.receive(address, client, client.inbox.pop(0))
+
+    @precondition(lambda self: len(self.files) < 3)
     @rule(address=addresses, owner=addresses)
     def seal_file(self, address: bytes, owner: bytes) -> None:
         """An object for which the arena is too small, or too full."""
@@ -433,6 +453,7 @@ class DirectoryMachine(RuleBasedStateMachine):
             self.feed(rec.FileLost(made))
             assert made not in self.directory.objects
 
+    @precondition(lambda self: len(self.content) > 3)
     @rule(data=st.data())
     def free(self, data: st.DataObject) -> None:
         candidates = [made for made in self.content if made not in self.freed and made[:12] in self.clients]
@@ -539,7 +560,7 @@ class DirectoryMachine(RuleBasedStateMachine):
         self.now += seconds
         self.feed(rec.Tick())
 
-    @precondition(lambda self: len(self.clients) > 1)
+    @precondition(lambda self: len(self.clients) > 1 and len(self.content) > 8)
     @rule(address=addresses)
     def die(self, address: bytes) -> None:
         if self.clients.pop(address, None) is not None:

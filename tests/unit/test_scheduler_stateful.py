@@ -37,16 +37,20 @@ SPECS = [
     LeaseSpec(units(CPU=50)),
     LeaseSpec(units(CPU=1), strategy=Strategy("placement_group", placement_group=GROUPS[0])),
     LeaseSpec(units(GPU=1), strategy=Strategy("placement_group", placement_group=GROUPS[1], bundle=0)),
+    LeaseSpec(units(CPU=1), strategy=Strategy("node", node_id=b"another")),
+    LeaseSpec((("CPU", -1),)),
 ]
+#: indices of those in placement groups
+IN_GROUPS = [7, 8]
 BUNDLES = [[Bundle(units(CPU=1))], [Bundle(units(CPU=1)), Bundle(units(CPU=1, GPU=1))], [Bundle(units(GPU=2))]]
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    @initialize()
-    def start(self) -> None:
+    @initialize(target_idle=st.sampled_from([None, 0, 1]))
+    def start(self, target_idle: int | None) -> None:
         counter = itertools.count(1)
         total = dict(units(CPU=3, GPU=2))
-        self.scheduler = Scheduler(b"n" * 28, total, lambda: b"w%011d" % next(counter))
+        self.scheduler = Scheduler(b"n" * 28, total, lambda: b"w%011d" % next(counter), target_idle)
         self.now = 0.0
         self.pids = itertools.count(1)
         self.actor_ids = itertools.count(1)
@@ -117,9 +121,20 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), cls=st.integers(0, len(SPECS) - 1), backlog=st.integers(0, 4), depth=st.integers(0, 2))
     def demand(self, data: st.DataObject, cls: int, backlog: int, depth: int) -> None:
-        holder = data.draw(st.sampled_from(self.askers()))
+        self.demand_of(data.draw(st.sampled_from(self.askers())), cls, backlog, depth)
+
+    def demand_of(self, holder: bytes, cls: int, backlog: int, depth: int) -> None:
         self.backlog[holder, cls] = backlog
         self.tell(ev.Demanded(holder, JOB, cls, SPECS[cls], backlog, depth, f"f{cls}"))
+
+    @precondition(lambda self: any(self.backlog.values()))
+    @rule()
+    def enough(self) -> None:
+        """Nobody wants more, and time passes: the pool shrinks."""
+        for (holder, cls), backlog in sorted(self.backlog.items()):
+            if backlog:
+                self.demand_of(holder, cls, 0, 0)
+        self.wait(5.0)
 
     @rule(data=st.data(), cls=st.integers(0, len(SPECS) - 1), holds=st.booleans())
     def create_actor(self, data: st.DataObject, cls: int, holds: bool) -> None:
@@ -150,24 +165,33 @@ class SchedulerMachine(RuleBasedStateMachine):
         creator = data.draw(st.sampled_from(self.askers()))
         self.tell(ev.GroupCreated(group, name, strategy, bundles, creator, detached))
 
+    @precondition(lambda self: self.scheduler.groups.groups)
     @rule(data=st.data(), group=st.sampled_from(GROUPS))
     def watch_group(self, data: st.DataObject, group: bytes) -> None:
         self.tell(ev.GroupWatched(group, data.draw(st.sampled_from(self.askers()))))
 
+    @precondition(lambda self: self.scheduler.groups.groups)
+    @rule(index=st.integers(0, 1), actor=st.booleans())
+    def run_in_group(self, index: int, actor: bool) -> None:
+        cls = IN_GROUPS[index]
+        if actor:
+            actor_id = b"actor%d" % next(self.actor_ids)
+            self.waiting_actors.add(actor_id)
+            self.tell(ev.ActorWaits(actor_id, DRIVERS[0], JOB, SPECS[cls], SPECS[cls].resources, "A"))
+        else:
+            self.backlog[DRIVERS[0], cls] = 1
+            self.tell(ev.Demanded(DRIVERS[0], JOB, cls, SPECS[cls], 1, 0, "in a group"))
+        self.all_come_up()
+
+    @precondition(lambda self: self.scheduler.groups.groups)
     @rule(group=st.sampled_from(GROUPS))
     def remove_group(self, group: bytes) -> None:
         self.tell(ev.GroupRemoved(group))
 
+    @precondition(lambda self: not self.up | self.starting)
     @rule()
     def start_job(self) -> None:
         self.tell(ev.JobStarted(JOB))
-
-    @rule()
-    def end_job(self) -> None:
-        """The pool of the job goes; what is leased or an actor goes by its holder or owner."""
-        starting = set(self.starting)
-        self.tell(ev.JobEnded(JOB))
-        assert starting <= self.doomed
 
     @precondition(lambda self: self.starting)
     @rule(data=st.data())
@@ -176,6 +200,27 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.starting.remove(address)
         self.up.add(address)
         self.tell(ev.WorkerReady(address, next(self.pids)))
+
+    @precondition(lambda self: self.starting - self.doomed)
+    @rule()
+    def all_come_up(self) -> None:
+        """Once and again, until nobody waits for a process any more: what needs many comes about."""
+        for _ in range(20):
+            coming = sorted(self.starting - self.doomed)
+            if not coming:
+                return
+            for address in coming:
+                self.starting.remove(address)
+                self.up.add(address)
+                self.tell(ev.WorkerReady(address, next(self.pids)))
+
+    @rule()
+    def explain(self) -> None:
+        """Who waits long is told why, once; who only queues is told nothing."""
+        for request in self.scheduler.queue.all():
+            self.now += 2.0
+            text = self.scheduler.explain_stall(request, self.now)
+            assert not text or (request.what in text and not self.scheduler.explain_stall(request, self.now))
 
     @precondition(lambda self: self.starting)
     @rule(data=st.data(), kind=st.sampled_from(["start", "runtime_env"]))
@@ -204,7 +249,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         address = data.draw(st.sampled_from(sorted(self.up)))
         self.tell(ev.WorkerBlocked(address) if block else ev.WorkerUnblocked(address))
 
-    @precondition(lambda self: self.up)
+    @precondition(lambda self: len(self.up) > 2)
     @rule(data=st.data())
     def say_goodbye(self, data: st.DataObject) -> None:
         address = data.draw(st.sampled_from(sorted(self.up)))
@@ -228,9 +273,15 @@ class SchedulerMachine(RuleBasedStateMachine):
     def death_is_confirmed(self, data: st.DataObject) -> None:
         self.gone(data.draw(st.sampled_from(sorted(self.doomed))))
 
-    @rule(driver=st.sampled_from(DRIVERS))
-    def driver_leaves(self, driver: bytes) -> None:
+    @precondition(lambda self: len(self.leases) + len(self.actors) > 1)
+    @rule(driver=st.sampled_from(DRIVERS), ends=st.booleans())
+    def driver_leaves(self, driver: bytes, ends: bool) -> None:
+        """And with its job the pool of that; what is leased or an actor goes by its holder or owner."""
         self.gone(driver)
+        if ends:
+            starting = set(self.starting)
+            self.tell(ev.JobEnded(JOB))
+            assert starting <= self.doomed
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 5.0]))
     def wait(self, seconds: float) -> None:
