@@ -262,8 +262,8 @@ MESSAGES = (*_EVENTS, to_node.SpillFileRequest, to_node.SealedFile)
 def create_arena(size: int, directory: Path) -> int:
     """Return the descriptor of a new anonymous file of ``size`` bytes, all zeros, that uses memory as it is written.
 
-    A memfd; where there is none, an unlinked file (mode 0600) in shared memory or in ``directory``. Either goes with
-    its last user, however that ends.
+    A memfd; where there is none, an unlinked file (mode 0600) in shared memory, if there is room, or in ``directory``.
+    Either goes with its last user, however that ends.
     """
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("skate-store", os.MFD_CLOEXEC)
@@ -271,10 +271,19 @@ def create_arena(size: int, directory: Path) -> int:
         import tempfile  # noqa: PLC0415 - 4 ms, and not needed on Linux
 
         shared = Path("/dev/shm")  # noqa: S108 - mkstemp makes a 0600 file of an unpredictable name, unlinked at once
-        fd, path = tempfile.mkstemp(prefix="skate-store-", dir=shared if shared.is_dir() else directory)
+        fd, path = tempfile.mkstemp(prefix="skate-store-", dir=shared if _has_room(shared, size) else directory)
         Path(path).unlink()
     os.ftruncate(fd, size)
     return fd
+
+
+def _has_room(place: Path, size: int) -> bool:
+    """Tell whether a directory can take so many bytes; writing to a full one by a mapping ends the process."""
+    try:
+        status = os.statvfs(place)
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize >= size
 
 
 def _intact(path: str, size: int) -> bool:

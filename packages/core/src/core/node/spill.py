@@ -10,6 +10,9 @@ here (2,190 MB/s against 703 MB/s for writing from a mapping, measured).
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import os
 import queue
 import sys
@@ -25,12 +28,16 @@ SPILL_DIR_VARIABLE = "SKATE_SPILL_DIR"
 RESERVE = 16 << 20
 #: At most so many bytes go into one system call; a signal can interrupt in between.
 _PIECE = 64 << 20
+#: The same where they go through this process.
+_BUFFER = 1 << 20
+#: Told by file systems and sandboxes that cannot send from file to file.
+_NOT_POSSIBLE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 #: Seconds that ``close`` waits for the file being written.
 _CLOSE_SECONDS = 5.0
 
 
 class SpillDirectory:
-    """Where spilled objects lie; made on first use.
+    """Where spilled objects lie; made on first use. Used by the daemon's loop and by the thread that writes.
 
     Args:
         session_dir: the session's directory.
@@ -41,7 +48,8 @@ class SpillDirectory:
         self._session_dir = session_dir
         self._parent = parent or os.environ.get(SPILL_DIR_VARIABLE, "")
         self._path: Path | None = None
-        self._counter = 0
+        self._numbers = itertools.count(1)
+        self._making = threading.Lock()
 
     @property
     def path(self) -> Path:
@@ -50,23 +58,22 @@ class SpillDirectory:
         Raises:
             OSError: it cannot be made.
         """
-        if self._path is None:
-            link = self._session_dir / "spill"
-            if self._parent:
+        link = self._session_dir / "spill"
+        if not self._parent:
+            link.mkdir(mode=0o700, exist_ok=True)  # again, if somebody has removed it
+            return link
+        with self._making:
+            if self._path is None:
                 import tempfile  # noqa: PLC0415 - 4 ms, and few sessions need it
 
-                made = Path(tempfile.mkdtemp(prefix=f"skate-spill-{self._session_dir.name}-", dir=self._parent))
-                link.symlink_to(made)
-                self._path = made
-            else:
-                link.mkdir(mode=0o700, exist_ok=True)
-                self._path = link
-        return self._path
+                parent = Path(self._parent).absolute()
+                self._path = Path(tempfile.mkdtemp(prefix=f"skate-spill-{self._session_dir.name}-", dir=parent))
+                link.symlink_to(self._path)
+            return self._path
 
     def new_file(self, object_id: bytes) -> str:
         """Return a path that was never used before, for one object."""
-        self._counter += 1
-        return str(self.path / f"{object_id.hex()}-{self._counter}")
+        return str(self.path / f"{object_id.hex()}-{next(self._numbers)}")
 
     def free_bytes(self) -> int:
         """Return how much an ordinary user may still write."""
@@ -101,7 +108,7 @@ class Spiller:
 
     def remove(self, path: str) -> None:
         """Delete a file, some time; deleting a large one takes the kernel a while."""
-        self._submit(lambda: Path(path).unlink(missing_ok=True))
+        self._submit(lambda: _remove(path))
 
     def close(self) -> None:
         """End the thread after the file at hand, at most five seconds."""
@@ -151,11 +158,24 @@ def write_range(source_fd: int, offset: int, size: int, path: str) -> None:
         os.close(target_fd)
 
 
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):  # it goes with the session then
+        Path(path).unlink()
+
+
 def _copy_piece(target_fd: int, source_fd: int, offset: int, size: int) -> int:
-    if sys.platform == "linux":
-        count = os.sendfile(target_fd, source_fd, offset, size)
-    else:  # elsewhere sendfile writes to sockets only
-        count = os.write(target_fd, os.pread(source_fd, size, offset))
+    try:
+        count = _send(target_fd, source_fd, offset, size)
+    except OSError as error:
+        if error.errno not in _NOT_POSSIBLE:
+            raise
+        count = os.write(target_fd, os.pread(source_fd, min(size, _BUFFER), offset))
     if count == 0:
         raise OSError(f"the arena ends at {offset}, before the object does")
     return count
+
+
+def _send(target_fd: int, source_fd: int, offset: int, size: int) -> int:
+    if sys.platform != "linux":  # elsewhere sendfile writes to sockets only
+        raise OSError(errno.ENOSYS, "sendfile cannot write to files")
+    return os.sendfile(target_fd, source_fd, offset, size)

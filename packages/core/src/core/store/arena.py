@@ -13,6 +13,7 @@ The callback of a weak reference may run in any thread and inside the collector:
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import sys
@@ -71,12 +72,13 @@ class Arena:
     def discard_pages(self, offset: int, size: int) -> None:
         """Give the memory of the whole pages in a range back to the system; they read as zeros afterwards.
 
-        Does nothing where the system cannot (macOS).
+        Does nothing where the system cannot: macOS, some file systems, some sandboxes.
         """
         start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
         stop = (offset + size) // mmap.PAGESIZE * mmap.PAGESIZE
         if stop > start and hasattr(mmap, "MADV_REMOVE"):
-            self._map.madvise(mmap.MADV_REMOVE, start, stop - start)
+            with contextlib.suppress(OSError):
+                self._map.madvise(mmap.MADV_REMOVE, start, stop - start)
 
     def close(self) -> None:
         """Drop the mapping; it goes when the last view of it does."""
