@@ -81,6 +81,12 @@ def test_the_limit_of_the_address_space_counts(groups: Path, monkeypatch: pytest
     assert machine.memory() == GIB
 
 
+def test_memberships_that_make_no_sense_are_passed_over(groups: Path, tmp_path: Path) -> None:
+    write(groups, memory_max=str(GIB), memory_current="0", memory_stat="")
+    (tmp_path / "memberships").write_bytes(b"\n:\nnonsense\n5:memory\n0::/b\xff\n")
+    assert machine.memory() == GIB
+
+
 def test_a_system_that_tells_nothing_has_a_nominal_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine, "MEMBERSHIPS", tmp_path / "missing")
     monkeypatch.delattr(os, "sched_getaffinity")

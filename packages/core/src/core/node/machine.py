@@ -60,10 +60,10 @@ def soft_limit(name: str) -> int | None:
 
 def _machine_usage() -> tuple[int, int]:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
+        lines = Path("/proc/meminfo").read_text().splitlines()[:5]
+        fields = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+    except (OSError, ValueError, IndexError):
         return 0, 0
-    fields = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines[:5])}
     total = fields.get("MemTotal", 0)
     return total - fields.get("MemAvailable", total), total
 
@@ -71,11 +71,12 @@ def _machine_usage() -> tuple[int, int]:
 def _groups(controller: str) -> Iterator[Path]:
     """Yield the directories of this process's control group and those above it, for both versions of the interface."""
     try:
-        lines = MEMBERSHIPS.read_text().splitlines()
+        lines = os.fsdecode(MEMBERSHIPS.read_bytes()).splitlines()
     except OSError:
         return
     for line in lines:
-        _, names, member = line.split(":", 2)
+        _, names, member = (line + "::").split(":", 2)
+        member = member.removesuffix("::")
         if names and controller not in names.split(","):
             continue
         root = CGROUP_ROOT / names if names else CGROUP_ROOT
