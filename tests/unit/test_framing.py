@@ -36,7 +36,7 @@ def test_any_cutting_gives_the_same_messages(chosen: list[object], cuts: list[in
 
 @given(data=st.binary(max_size=300))
 def test_garbage_is_refused_or_waited_for(data: bytes) -> None:
-    decoder = framing.Decoder[object](to_node.ToNode, max_frame=1000)
+    decoder = framing.Decoder[object](to_node.ToNode, max_first=1000)
     try:
         messages = decoder.feed(data)
     except ProtocolError:
@@ -45,9 +45,18 @@ def test_garbage_is_refused_or_waited_for(data: bytes) -> None:
 
 
 def test_an_oversized_frame_is_refused_before_it_is_buffered() -> None:
-    decoder = framing.Decoder[object](to_node.ToNode, max_frame=100)
+    decoder = framing.Decoder[object](to_node.ToNode, max_first=100)
     with pytest.raises(ProtocolError, match="101 bytes; at most 100"):
         decoder.feed((101).to_bytes(4, "little"))
+
+
+def test_only_the_first_frame_must_be_short() -> None:
+    first, long = to_node.Query(1, "nodes"), to_node.Query(2, "x" * 200)
+    decoder = framing.Decoder[object](to_node.ToNode, max_first=100)
+    assert decoder.feed(framing.encode([first]) + framing.encode([long])) == [first, long]
+    decoder = framing.Decoder[object](to_node.ToNode, max_first=100)
+    with pytest.raises(ProtocolError, match="at most 100"):
+        decoder.feed(framing.encode([]) + framing.encode([long]))  # nobody has said anything yet
 
 
 def test_a_message_for_somebody_else_is_refused() -> None:

@@ -61,9 +61,8 @@ class Connection:
         self._output = bytearray()
 
     def welcomed(self, address: bytes, kind: str, job_id: bytes) -> None:
-        """Note who the peer is; from now on frames may be large."""
+        """Note who the peer is."""
         self.address, self.kind, self.job_id = address, kind, job_id
-        self._decoder.max_frame = framing.MAX_FRAME_BYTES
         self._server.known(self)
 
     def send(self, message: Any) -> None:

@@ -50,17 +50,17 @@ class Decoder(Generic[M]):
 
     Args:
         message_type: the union of message structs the receiver accepts.
-        max_frame: longest accepted frame, in bytes.
+        max_first: longest accepted frame, in bytes, until the first message: by that the other side says who it is.
+            It must come in a frame of its own, because what follows in the same piece of the stream may be long.
     """
 
-    __slots__ = ("_buffer", "_decode", "max_frame")
+    __slots__ = ("_buffer", "_decode", "_max_frame")
 
-    def __init__(self, message_type: Any, max_frame: int = MAX_FRAME_BYTES) -> None:
+    def __init__(self, message_type: Any, max_first: int = MAX_FRAME_BYTES) -> None:
         self._decode = _decoding(message_type)
         #: bytes received and not yet decoded: the head of one incomplete frame.
         self._buffer = bytearray()
-        #: longest accepted frame, in bytes; may be changed at any time
-        self.max_frame = max_frame
+        self._max_frame = max_first
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[M]:
         """Return the messages completed by ``data``, in order.
@@ -85,14 +85,15 @@ class Decoder(Generic[M]):
         view = memoryview(data)
         while end - start >= HEADER_BYTES:
             size = int.from_bytes(view[start : start + HEADER_BYTES], "little")
-            if size > self.max_frame:
-                raise ProtocolError(f"frame of {size} bytes; at most {self.max_frame} are accepted")
+            if size > self._max_frame:
+                raise ProtocolError(f"frame of {size} bytes; at most {self._max_frame} are accepted")
             stop = start + HEADER_BYTES + size
             if stop > end:
                 break
             out += self._decode_body(view[start + HEADER_BYTES : stop])
             start = stop
-        self._buffer = bytearray(view[start:])
+        if start or data is not self._buffer:  # else the head of a long frame, which is not copied for every piece
+            self._buffer = bytearray(view[start:])
         return out
 
     def _decode_body(self, body: memoryview) -> list[M]:
@@ -100,4 +101,6 @@ class Decoder(Generic[M]):
             messages: list[M] = self._decode(body)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise ProtocolError(f"not a frame of the expected messages: {error}") from error
+        if messages:
+            self._max_frame = MAX_FRAME_BYTES
         return messages

@@ -29,11 +29,10 @@ from core.runtime.actor_client import (
 )
 from core.runtime.actor_handles import ActorHandles, token_of_client
 from core.runtime.connection import Connection
+from core.runtime.exports import pickled_code
 from core.runtime.objects import INLINE, Entry
-from core.runtime.packing import unpicklable_error
 from core.runtime.tasks import BATCH, LINGER
 from core.runtime_env import merged_env
-from core.serialization import dumps_code
 from core.specs import LeaseSpec, RuntimeEnv
 from core.state.leases import FunctionCost, Task
 
@@ -131,11 +130,7 @@ class Actors:
     def _export(self, cls: ClassDescriptor) -> ExportedClass:
         exported: ExportedClass | None = cls.exported
         if exported is None or exported.session is not self._rt:
-            try:
-                blob = dumps_code(cls.cls)
-            except Exception as error:  # user code: class bodies may hold anything
-                raise unpicklable_error(f"actor class {cls.name}", cls.cls, error) from error
-            exported = ExportedClass(self._rt, blob)
+            exported = ExportedClass(self._rt, pickled_code(f"actor class {cls.name}", cls.cls))
             cls.exported = exported
         return exported
 

@@ -17,7 +17,7 @@ class Connection:
     Args:
         sock: connected stream socket; made non-blocking here.
         message_type: union of the messages accepted from the other side.
-        max_frame: longest accepted frame in bytes, until :meth:`accept_any_frame`.
+        max_first: longest accepted frame in bytes until the first message.
     """
 
     __slots__ = (
@@ -38,10 +38,10 @@ class Connection:
         "sock",
     )
 
-    def __init__(self, sock: socket.socket, message_type: Any, max_frame: int = framing.MAX_FRAME_BYTES) -> None:
+    def __init__(self, sock: socket.socket, message_type: Any, max_first: int = framing.MAX_FRAME_BYTES) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self._decoder: framing.Decoder[Any] = framing.Decoder(message_type, max_frame)
+        self._decoder: framing.Decoder[Any] = framing.Decoder(message_type, max_first)
         #: messages not yet encoded
         self.out: list[Any] = []
         #: encoded bytes the kernel did not take yet
@@ -108,10 +108,6 @@ class Connection:
         if not size:
             return None
         return self._decoder.feed(memoryview(buffer)[:size])
-
-    def accept_any_frame(self) -> None:
-        """The other side is known now: its frames may be long."""
-        self._decoder.max_frame = framing.MAX_FRAME_BYTES
 
     def close(self) -> None:
         """Close the socket."""

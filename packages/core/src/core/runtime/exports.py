@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -19,6 +20,12 @@ except ImportError:
 
 if TYPE_CHECKING:
     from core.runtime.runtime import Runtime
+
+
+logger: logging.Logger = logging.getLogger("core")
+
+#: Of a function or class with what it closes over: from here on it is warned of, or refused (Ray's figures).
+LARGE_CODE_BYTES, MAX_CODE_BYTES = 10 << 20, 95 << 20
 
 
 class Exported(Struct, eq=False):
@@ -47,12 +54,9 @@ class Exports:
         """Pickle a function once per session.
 
         Raises:
-            TypeError: it cannot be pickled; the message names the path to the culprit.
+            TypeError, ValueError: as for :func:`pickled_code`.
         """
-        try:
-            blob = dumps_code(function.function)
-        except Exception as error:  # user code: closures may hold anything
-            raise unpicklable_error(f"function {function.name}", function.function, error) from error
+        blob = pickled_code(f"function {function.name}", function.function)
         with self._rt.lock:
             self._functions += 1
             exported = Exported(
@@ -67,6 +71,28 @@ class Exports:
             )
         function.exported = exported
         return exported
+
+
+def pickled_code(what: str, code: Any) -> bytes:
+    """Return a function or class as bytes.
+
+    Raises:
+        TypeError: it cannot be pickled; the message names the path to the culprit.
+        ValueError: it carries too much along.
+    """
+    try:
+        blob = dumps_code(code)
+    except Exception as error:  # user code: closures and class bodies may hold anything
+        raise unpicklable_error(what, code, error) from error
+    if len(blob) > LARGE_CODE_BYTES:
+        advice = (
+            f"the {what} is {len(blob) >> 20:,} MiB when pickled, with what it closes over. Does it use a large variable "
+            "from outside? put() that and pass the reference as an argument."
+        )
+        if len(blob) > MAX_CODE_BYTES:
+            raise ValueError(f"{advice} At most {MAX_CODE_BYTES >> 20} MiB are accepted.")
+        logger.warning("%s", advice)
+    return blob
 
 
 def digest(blob: bytes) -> bytes:

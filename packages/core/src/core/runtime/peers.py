@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import ids
-from core.protocol import VERSION, peer, socket_name
+from core.protocol import VERSION, framing, peer, socket_name
 from core.protocol.framing import ProtocolError
 from core.protocol.records import DeathCause
 from core.runtime.connection import Connection
@@ -76,6 +76,8 @@ class Peers:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(self._path_of(address))
+            # In a frame of its own: until the other side has it, it takes short frames only.
+            sock.sendall(framing.encode([peer.PeerHello(VERSION, self._rt.address, os.getpid())]))
         except OSError:
             sock.close()
             self._suspect(address)
@@ -83,10 +85,7 @@ class Peers:
         connection = Connection(sock, peer.FromPeer)
         connection.address = address
         self._connections[address] = connection
-        reactor = self._rt.reactor
-        reactor.add(connection)
-        connection.out.append(peer.PeerHello(VERSION, self._rt.address, os.getpid()))
-        reactor.dirty.add(connection)
+        self._rt.reactor.add(connection)
         return connection
 
     def send(self, address: bytes, message: Any) -> bool:
@@ -131,7 +130,6 @@ class Peers:
         if message.version != VERSION:
             raise ProtocolError(f"peer runs version {message.version}, this is {VERSION}")
         self._strangers.pop(connection, None)
-        connection.accept_any_frame()
         connection.address = message.address
         connection.pid = message.pid
         self._connections.setdefault(message.address, connection)
