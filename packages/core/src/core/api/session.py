@@ -124,7 +124,7 @@ def init(
 
     Args:
         address: None or ``"local"``. (Joining a running cluster is not part of this version.)
-        num_cpus: CPUs that tasks may use; default: those this process may run on.
+        num_cpus: CPUs that tasks may use; default: those this process may run on, or its container's quota.
         num_gpus: GPUs that tasks may use; default: what is detected.
         resources: amounts of custom resources, by name.
         labels: labels of this node, for label selectors.
