@@ -100,3 +100,46 @@ def test_what_the_owner_does_not_know_is_told(wire: Wire, borrowing: Borrowing) 
     wire.flush()
     borrowing.answered(peer.Borrowed(wire.sent[0][1].number, [identifier(OWNER, 1)]))
     assert wire.unknown == [identifier(OWNER, 1)]
+
+
+def test_what_follows_a_borrow_waits_for_its_answer_but_not_for_later_ones(wire: Wire, borrowing: Borrowing) -> None:
+    done: list[str] = []
+    borrowing.when_settled(lambda: done.append("at once"))
+    borrowing.borrow(identifier(OWNER, 1))
+    wire.flush()
+    borrowing.when_settled(lambda: done.append("first"))
+    borrowing.borrow(identifier(OTHER, 2))
+    wire.flush()
+    borrowing.when_settled(lambda: done.append("second"))
+    assert done == ["at once"]
+    borrowing.answered(peer.Borrowed(wire.sent[0][1].number, []))
+    assert done == ["at once", "first"]
+    borrowing.process_gone(OTHER)
+    assert done == ["at once", "first", "second"]
+
+
+def test_what_goes_to_an_owner_does_not_wait_for_its_own_answer(wire: Wire, borrowing: Borrowing) -> None:
+    done: list[str] = []
+    borrowing.borrow(identifier(OWNER, 1))
+    wire.flush()
+    borrowing.when_settled(lambda: done.append("to the owner"), OWNER)
+    borrowing.when_settled(lambda: done.append("to another"), OTHER)
+    assert done == ["to the owner"]
+
+
+def test_what_goes_to_one_process_keeps_its_order(wire: Wire, borrowing: Borrowing) -> None:
+    done: list[str] = []
+    borrowing.borrow(identifier(OTHER, 1))
+    borrowing.borrow(identifier(OWNER, 2))
+    wire.flush()
+    borrowing.when_settled(lambda: done.append("an item"), OWNER)
+    borrowing.answered(peer.Borrowed(wire.sent[0][1].number, []))
+    assert done == ["an item"], "only the target's own answer is outstanding"
+    borrowing.borrow(identifier(OTHER, 3))
+    wire.flush()
+    borrowing.when_settled(lambda: done.append("another item"), OWNER)
+    borrowing.process_gone(OWNER)
+    borrowing.when_settled(lambda: done.append("the end"), OWNER)
+    assert done == ["an item"]
+    borrowing.answered(peer.Borrowed(wire.sent[2][1].number, []))
+    assert done == ["an item", "another item", "the end"]

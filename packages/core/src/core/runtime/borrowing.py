@@ -13,6 +13,7 @@ Rules (between a holder H and the owner O):
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from core import ids
@@ -42,8 +43,8 @@ class Borrowing:
         #: unanswered ``Borrow`` numbers and whom they went to
         self._unanswered: dict[int, bytes] = {}
         self._to_release: dict[bytes, list[bytes]] = {}
-        #: run when all borrows are answered
-        self._on_settled: list[Callable[[], None]] = []
+        #: what waits for answers: the last borrow before it, the process it goes to, what to call
+        self._on_settled: list[tuple[int, bytes, Callable[[], None]]] = []
 
     def borrow(self, identifier: bytes) -> None:
         """The first reference to a foreign object appeared here."""
@@ -88,16 +89,16 @@ class Borrowing:
         """Whether every borrow is answered."""
         return not self._unanswered
 
-    def settled(self, besides: bytes) -> bool:
-        """Tell whether no answer is outstanding from any process but ``besides``."""
-        return not self._unanswered or all(owner == besides for owner in self._unanswered.values())
+    def when_settled(self, call: Callable[[], None], target: bytes = b"") -> None:
+        """Run ``call`` once every borrow so far is answered.
 
-    def when_settled(self, call: Callable[[], None]) -> None:
-        """Run ``call`` once every borrow is answered."""
-        if self._unanswered:
-            self._on_settled.append(call)
-        else:
-            call()
+        Args:
+            call: what to run.
+            target: the process that ``call`` sends something to. Its own answers are not waited for, but earlier calls
+                for it are: what it is sent keeps its order.
+        """
+        self._on_settled.append((self._number, target, call))
+        self._run_settled()
 
     def process_gone(self, address: bytes) -> None:
         """An owner died: it will answer nothing."""
@@ -107,8 +108,19 @@ class Borrowing:
         self._check()
 
     def _check(self) -> None:
+        self._run_settled()
         if not self._unanswered:
-            calls, self._on_settled = self._on_settled, []
-            for call in calls:
-                call()
             self.flush()
+
+    def _run_settled(self) -> None:
+        waiting, self._on_settled = self._on_settled, []
+        # The oldest borrow without an answer, and the oldest one of any other owner.
+        oldest = next(iter(self._unanswered.items()), (inf, b""))
+        other = next((number for number, owner in self._unanswered.items() if owner != oldest[1]), inf)
+        held: set[bytes] = set()
+        for number, target, call in waiting:
+            if target in held or number >= (other if target == oldest[1] else oldest[0]):
+                held.add(target)
+                self._on_settled.append((number, target, call))
+            else:
+                call()

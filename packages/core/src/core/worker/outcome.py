@@ -213,12 +213,15 @@ class Outcomes:
     def _send(self, connection: Connection, message: Any, flush: bool = False) -> None:
         rt = self._rt
         with rt.lock:
-            if connection.closed:
-                return
-            if not rt.borrowing.quiet and not rt.borrowing.settled(connection.address):
-                rt.borrowing.when_settled(lambda: self._send(connection, message, True))
+            if rt.borrowing.quiet:
+                self._send_now(connection, message, flush)
+            else:
+                rt.borrowing.when_settled(lambda: self._send_now(connection, message, flush), connection.address)
                 rt.reactor.flush_dirty()
-                return
+
+    def _send_now(self, connection: Connection, message: Any, flush: bool) -> None:
+        rt = self._rt
+        if not connection.closed:
             connection.out.append(message)
             now = time.monotonic()
             if flush or rt.inbox.idle() or now - connection.flushed_at > LINGER or len(connection.out) >= BATCH:
