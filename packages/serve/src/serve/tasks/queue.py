@@ -239,8 +239,8 @@ class TaskQueue:
     ) -> list[TaskRecord]:
         """Return tasks, the newest first."""
         found = self._read(
-            "SELECT record FROM tasks WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR name = ?2)"
-            " ORDER BY seq DESC LIMIT ?3 OFFSET ?4",
+            "SELECT record FROM tasks WHERE status = coalesce(?, status) AND name = coalesce(?, name)"
+            " ORDER BY seq DESC LIMIT ? OFFSET ?",
             status,
             name,
             limit,
