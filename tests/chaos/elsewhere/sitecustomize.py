@@ -62,6 +62,6 @@ for holder, names in ABSENT.items():
 import socket  # noqa: E402 - it chooses among what is there by then
 
 take_away(socket, SOCKET)
-for opener in ("open", "stat", "listdir", "scandir"):
+for opener in ("open", "stat", "statvfs", "listdir", "scandir"):
     setattr(os, opener, without_hidden(getattr(os, opener)))
 io.open = builtins.open = without_hidden(io.open)  # type: ignore[assignment]
