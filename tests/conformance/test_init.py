@@ -54,6 +54,7 @@ def test_the_context_ends_the_session(start_session: Start) -> None:
         assert ray.get(echo.remote(1)) == 1
         assert len(context.address_info["node_id"]) == 56
         assert context.address_info["session_dir"]
+        assert {"address", "gcs_address", "node_ip_address", "webui_url"} <= set(context)
     assert not ray.is_initialized()
 
 

@@ -41,7 +41,7 @@ def double(actor: Any, value: int) -> Any:
 
 
 @pytest.fixture
-def pool(session: object) -> ActorPool[Any]:
+def pool(session: object) -> ActorPool:
     return ActorPool([Worker.remote(), Worker.remote()])
 
 
@@ -52,15 +52,15 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     gate.open()
 
 
-def test_map_keeps_the_order_of_the_values(pool: ActorPool[int]) -> None:
+def test_map_keeps_the_order_of_the_values(pool: ActorPool) -> None:
     assert list(pool.map(double, range(10))) == [2 * value for value in range(10)]
 
 
-def test_map_unordered_gives_every_result_once(pool: ActorPool[int]) -> None:
+def test_map_unordered_gives_every_result_once(pool: ActorPool) -> None:
     assert sorted(pool.map_unordered(double, range(10))) == [2 * value for value in range(10)]
 
 
-def test_get_next_keeps_the_order_though_the_first_is_slow(pool: ActorPool[int], gate: Gate) -> None:
+def test_get_next_keeps_the_order_though_the_first_is_slow(pool: ActorPool, gate: Gate) -> None:
     pool.submit(lambda actor, value: actor.wait_for.remote(gate, value), 1)
     pool.submit(double, 2)
     with pytest.raises(TimeoutError):
@@ -69,7 +69,7 @@ def test_get_next_keeps_the_order_though_the_first_is_slow(pool: ActorPool[int],
     assert [pool.get_next(), pool.get_next()] == [1, 4]
 
 
-def test_get_next_unordered_does_not_wait_for_the_slow_one(pool: ActorPool[int], gate: Gate) -> None:
+def test_get_next_unordered_does_not_wait_for_the_slow_one(pool: ActorPool, gate: Gate) -> None:
     pool.submit(lambda actor, value: actor.wait_for.remote(gate, value), 1)
     pool.submit(double, 2)
     assert pool.get_next_unordered() == 4
@@ -78,7 +78,7 @@ def test_get_next_unordered_does_not_wait_for_the_slow_one(pool: ActorPool[int],
     assert not pool.has_next()
 
 
-def test_get_next_after_get_next_unordered_is_refused(pool: ActorPool[int], gate: Gate) -> None:
+def test_get_next_after_get_next_unordered_is_refused(pool: ActorPool, gate: Gate) -> None:
     pool.submit(lambda actor, value: actor.wait_for.remote(gate, value), 1)
     pool.submit(double, 2)
     assert pool.get_next_unordered() == 4
@@ -86,7 +86,7 @@ def test_get_next_after_get_next_unordered_is_refused(pool: ActorPool[int], gate
         pool.get_next()
 
 
-def test_nothing_to_get_ends_an_iteration(pool: ActorPool[int]) -> None:
+def test_nothing_to_get_ends_an_iteration(pool: ActorPool) -> None:
     assert not pool.has_next()
     with pytest.raises(StopIteration):
         pool.get_next()
@@ -94,7 +94,7 @@ def test_nothing_to_get_ends_an_iteration(pool: ActorPool[int]) -> None:
         pool.get_next_unordered()
 
 
-def test_an_ignored_call_gives_its_place_to_the_next(pool: ActorPool[int], gate: Gate) -> None:
+def test_an_ignored_call_gives_its_place_to_the_next(pool: ActorPool, gate: Gate) -> None:
     pool.submit(lambda actor, value: actor.wait_for.remote(gate, value), 1)
     pool.submit(double, 2)
     with pytest.raises(TimeoutError, match="ignored"):
@@ -103,7 +103,7 @@ def test_an_ignored_call_gives_its_place_to_the_next(pool: ActorPool[int], gate:
     assert not pool.has_next()
 
 
-def test_a_call_waits_until_a_result_is_taken(pool: ActorPool[int]) -> None:
+def test_a_call_waits_until_a_result_is_taken(pool: ActorPool) -> None:
     submitted: list[int] = []
 
     def call(actor: Any, value: int) -> Any:
@@ -117,7 +117,7 @@ def test_a_call_waits_until_a_result_is_taken(pool: ActorPool[int]) -> None:
     assert submitted == [0, 1, 2]
 
 
-def test_an_error_is_raised_and_the_actor_goes_on(pool: ActorPool[int]) -> None:
+def test_an_error_is_raised_and_the_actor_goes_on(pool: ActorPool) -> None:
     pool.submit(lambda actor, value: actor.divide.remote(value), 0)
     with pytest.raises(ZeroDivisionError):
         pool.get_next()
@@ -125,7 +125,7 @@ def test_an_error_is_raised_and_the_actor_goes_on(pool: ActorPool[int]) -> None:
     assert list(pool.map(double, range(4))) == [0, 2, 4, 6]
 
 
-def test_a_dead_actor_leaves_the_pool(pool: ActorPool[int]) -> None:
+def test_a_dead_actor_leaves_the_pool(pool: ActorPool) -> None:
     pool.submit(lambda actor, value: actor.leave.remote(value), 0)
     with pytest.raises(ActorDiedError):
         pool.get_next()
@@ -134,12 +134,12 @@ def test_a_dead_actor_leaves_the_pool(pool: ActorPool[int]) -> None:
     assert pool.pop_idle() is None
 
 
-def test_calls_with_several_returns(pool: ActorPool[int]) -> None:
+def test_calls_with_several_returns(pool: ActorPool) -> None:
     calls = pool.map(lambda actor, value: actor.pair.options(num_returns=2).remote(value), range(4))
     assert [list(pair) for pair in calls] == [[value, -value] for value in range(4)]
 
 
-def test_idle_actors_can_be_taken_and_given_back(pool: ActorPool[int]) -> None:
+def test_idle_actors_can_be_taken_and_given_back(pool: ActorPool) -> None:
     first = pool.pop_idle()
     second = pool.pop_idle()
     assert first != second
@@ -153,7 +153,7 @@ def test_idle_actors_can_be_taken_and_given_back(pool: ActorPool[int]) -> None:
         pool.push(first)
 
 
-def test_map_drops_results_nobody_took(pool: ActorPool[int]) -> None:
+def test_map_drops_results_nobody_took(pool: ActorPool) -> None:
     for value in (100, 200, 300):
         pool.submit(double, value)
     assert list(pool.map(double, [1, 2])) == [2, 4]

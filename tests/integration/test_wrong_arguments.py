@@ -171,7 +171,7 @@ def test_remote_says_what_it_was_given() -> None:
 
 
 def test_an_actor_pool_keeps_the_actor_when_a_call_cannot_be_made(session: Any) -> None:
-    pool: ActorPool[int] = ActorPool([session])
+    pool = ActorPool([session])
     with pytest.raises(TypeError):
         pool.submit(lambda actor, value: actor.get.remote(value, value), 1)
     assert list(pool.map(lambda actor, value: actor.get.remote(value), [1, 2])) == [1, 2]

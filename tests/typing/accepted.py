@@ -147,3 +147,15 @@ assert_type(core.exceptions.GetTimeoutError("x"), core.exceptions.GetTimeoutErro
 async def streaming() -> AsyncIterator[int]:
     """A plain asynchronous generator, for the imports above."""
     yield 1
+
+
+def pools() -> None:
+    # A pool needs no annotation; what its results are depends on the function.
+    pool = core.util.ActorPool([core.remote(Plain).remote()])
+    for _ in pool.map(lambda actor, number: actor.get.remote(number), [1, 2]):
+        pool.submit(lambda actor, text: actor.get.remote(text), "a")
+
+
+class Plain:
+    def get(self, value: object) -> object:
+        return value

@@ -236,7 +236,8 @@ def _start_engine(name: str, config: InitConfig) -> Engine:
 
 def _context(engine: Engine) -> RayContext:
     session = engine.query("session")
-    return RayContext(session[0] if session else {})
+    # There is no port to join by, and no page.
+    return RayContext({"address": "local", "gcs_address": "local", "webui_url": "", **(session[0] if session else {})})
 
 
 def _check_address(address: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import core
 from core.exceptions import ActorDiedError
@@ -28,7 +28,7 @@ class _Call:
         return self.refs if isinstance(self.refs, list) else [self.refs]
 
 
-class ActorPool(Generic[V]):
+class ActorPool:
     """Runs calls on whichever of its actors is free, at most one call per actor.
 
     Submission is lazy: a call submitted while all actors are busy starts when a result is *taken* from the pool
