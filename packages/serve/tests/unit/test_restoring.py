@@ -104,6 +104,24 @@ def test_who_has_died_meanwhile_is_replaced(new_id: Callable[[DeploymentID], str
     assert isinstance(action, Start)
 
 
+def test_what_has_run_is_tried_again_and_again_after_a_death_of_the_controller_too(
+    new_id: Callable[[DeploymentID], str],
+) -> None:
+    app = Application(spec("v1", max_constructor_retry_count=2), new_id)
+    run(app)
+    Desired().save(app, [app.spec])
+    ((record, _),) = Desired().load()
+    machine = restore(record, {}, NOTHING, new_id).deployments["d"]
+    now = 0.0
+    for _ in range(10):
+        starts = [action for action in machine.plan(now) if isinstance(action, Start)]
+        assert starts
+        for action in starts:
+            machine.start_failed(action.replica_id, now, "the database is away")
+        now = machine.backoff.until
+    assert not machine.failed
+
+
 def test_a_rollout_goes_on(new_id: Callable[[DeploymentID], str]) -> None:
     app = Application(spec("v1"), new_id)
     old = run(app)

@@ -89,7 +89,10 @@ def _recall(machine: Deployment, app: Application) -> None:
     spec = machine.spec
     if spec is None:
         return
-    machine.proven = any(replica.version == spec.version for replica in machine.running)
+    good = app.good.deployments if app.good is not None else ()
+    machine.proven = any(replica.version == spec.version for replica in machine.running) or any(
+        known.id == spec.id and known.version == spec.version for known in good
+    )
     rejected = app.rejected
     if rejected is not None and rejected[0] == app.spec.revision and not machine.proven:
         machine.failed, machine.message = True, rejected[1]
