@@ -28,7 +28,7 @@ ABSENT: dict[Any, tuple[str, ...]] = {
             "process_cpu_count",
             "sched_getaffinity",
         ),
-        *("sched_", "sendfile", "splice", "waitid", "EFD_", "MFD_", "O_TMPFILE", "P_", "SCHED_", "SPLICE_"),
+        *("sched_", "sendfile", "splice", "waitid", "EFD_", "MFD_", "O_TMPFILE", "P_ALL", "P_P", "SCHED_", "SPLICE_"),
     ),
     mmap: ("MADV_", "MAP_POPULATE"),
     fcntl: ("F_ADD_SEALS", "F_GETPIPE_SZ", "F_SETPIPE_SZ"),
@@ -40,7 +40,7 @@ HIDDEN = ("/proc", "/sys", "/dev/shm")
 
 def take_away(module: Any, prefixes: tuple[str, ...]) -> None:
     """Remove names from a module."""
-    for name in [name for name in vars(module) if name.startswith(prefixes) and not name.startswith("P_NOWAIT")]:
+    for name in [name for name in vars(module) if name.startswith(prefixes)]:
         delattr(module, name)
 
 

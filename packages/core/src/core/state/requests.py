@@ -249,6 +249,8 @@ class Round(Struct, eq=False):
     claims: dict[Hashable, int] = {}
     #: pool (by identity) -> amounts not to be given to those further behind
     reserved: dict[int, dict[str, int]] = {}
+    #: pool (by identity), resources and whether by device -> whether they come with the end of leases
+    comes: dict[tuple[int, Resources, bool], bool] = {}
     #: digests of requests that do not fit any more
     failed: set[Hashable] = set()
     #: the first request of each digest that does not fit, and the pool it would draw on
@@ -278,7 +280,10 @@ class Round(Struct, eq=False):
         self.failed.add(request.digest)
         if pool is not None:
             self.short.append((request, pool))
-            if _comes_with(self.leases, request, pool):
+            what = id(pool), request.spec.resources, request.by_device
+            if what not in self.comes:
+                self.comes[what] = _comes_with(self.leases, request, pool)
+            if self.comes[what]:
                 self.reserve(request, pool)
 
 
