@@ -439,7 +439,10 @@ class Reactor:
                     call = after.popleft()
                 except IndexError:
                     return
-                call()
+                try:
+                    call()
+                except SystemExit:  # futures take what is an Exception only, and this thread reads for all
+                    logger.exception("a callback called sys.exit(), which ends nothing where it runs")
         finally:
             self._calling.discard(me)
 
