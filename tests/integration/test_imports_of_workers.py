@@ -92,3 +92,21 @@ print("done")
 
 def test_without_workers_kept_ready_they_come_and_go() -> None:
     assert run(PRESTARTED) == "done"
+
+
+THREADS = """
+import numpy
+import threadpoolctl
+import core
+
+@core.remote(runtime_env={"env_vars": {"OMP_NUM_THREADS": "2"}})
+def threads():
+    return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+
+core.init(num_cpus=1, log_to_driver=False)
+print(core.get(threads.remote()))
+"""
+
+
+def test_libraries_that_were_loaded_before_hear_of_their_environment() -> None:
+    assert run(THREADS) == "{2}"

@@ -30,7 +30,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from core.node import process, session
+from core.node import numerics, process, session
 from core.protocol import framing
 from core.protocol.from_node import FromNode
 from core.protocol.peer import FromPeer
@@ -283,3 +283,4 @@ def _apply_environment(start: WorkerStart) -> None:
     random = sys.modules.get("numpy.random")
     if random is not None:
         random.seed()
+    numerics.set_threads(variables)
