@@ -17,6 +17,7 @@ from core.node.logs import (
     WorkerOutput,
 )
 from core.node.loop import Loop
+from core.protocol.records import PRINTED_BY
 
 
 class Worker:
@@ -26,10 +27,13 @@ class Worker:
         (out, self.out), (err, self.err) = os.pipe(), os.pipe()
         self.loop = Loop()
         self.lines: list[tuple[int, str]] = []
+        #: whose lines they are
+        self.tasks: list[str] = []
         self.output = WorkerOutput(self.loop, out, err, self.take)
 
-    def take(self, stream: int, lines: list[str]) -> None:
+    def take(self, stream: int, lines: list[str], task: str) -> None:
         self.lines += [(stream, line) for line in lines]
+        self.tasks += [task] * len(lines)
 
     def write(self, data: bytes) -> None:
         """Print piece by piece, as long as the pipe is."""
@@ -83,3 +87,10 @@ def test_the_oldest_lines_are_dropped_and_counted_when_too_many_wait(size: int, 
     assert "3 lines were dropped" in notice.text
     assert [line.pid for line in lines] == list(range(3, kept + 3))
     assert batch.take() == []
+
+
+def test_marks_tell_whose_lines_follow_and_are_no_lines(worker: Worker) -> None:
+    worker.write(f"nobody\n{PRINTED_BY}train\nepoch 1\nepoch 2\n{PRINTED_BY[:5]}".encode())
+    worker.write(f"{PRINTED_BY[5:]}test\nscore".encode())
+    assert worker.finish() == [(STDOUT, line) for line in ("nobody", "epoch 1", "epoch 2", "score")]
+    assert worker.tasks == ["", "train", "train", "test"]

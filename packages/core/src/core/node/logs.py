@@ -7,15 +7,16 @@ keep up, the oldest lines are dropped and counted. A pipe is always read, so a w
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import selectors
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
 from core.node.loop import Loop
-from core.protocol.records import LogLine
+from core.protocol.records import PRINTED_BY, LogLine
 
 STDOUT, STDERR = 1, 2
 #: Lines of stderr kept per worker.
@@ -24,12 +25,15 @@ MAX_LINE_BYTES = 16 * 1024
 #: Lines, and characters in them, that wait for the driver; when there are more, the oldest are dropped and counted.
 MAX_PENDING_LINES, MAX_PENDING_CHARACTERS = 10_000, 8 * 1024 * 1024
 _READ_BYTES = 64 * 1024
+_MARK = PRINTED_BY.encode()
 
 
 class _Stream(Struct, eq=False):
     fd: int
     number: int
     partial: bytes = b""
+    #: task whose lines they are, "" where that is not known
+    printed_by: str = ""
 
 
 class WorkerOutput:
@@ -37,10 +41,10 @@ class WorkerOutput:
 
     Args:
         loop: where readiness is waited for.
-        on_lines: called with complete lines and the number of their stream.
+        on_lines: called with the number of the stream, complete lines, and the name of the task that printed them.
     """
 
-    def __init__(self, loop: Loop, stdout: int, stderr: int, on_lines: Callable[[int, list[str]], None]) -> None:
+    def __init__(self, loop: Loop, stdout: int, stderr: int, on_lines: Callable[[int, list[str], str], None]) -> None:
         self._loop = loop
         self._on_lines = on_lines
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -98,13 +102,19 @@ class WorkerOutput:
             self._emit(stream, [stream.partial])
 
     def _emit(self, stream: _Stream, lines: list[bytes]) -> None:
-        if not lines:
-            return
+        for marked, run in itertools.groupby(lines, lambda line: line.startswith(_MARK)):
+            if not marked:
+                self._emit_run(stream, run)
+                continue
+            for line in run:
+                stream.printed_by = line[len(_MARK) :].decode("utf-8", "backslashreplace")
+
+    def _emit_run(self, stream: _Stream, lines: Iterable[bytes]) -> None:
         pieces = (piece for line in lines for piece in _pieces(line))
         texts = [piece.decode("utf-8", "backslashreplace").rstrip("\r") for piece in pieces]
         if stream.number == STDERR:
             self._tail.extend(texts)
-        self._on_lines(stream.number, texts)
+        self._on_lines(stream.number, texts, stream.printed_by)
 
 
 def _pieces(line: bytes) -> Iterator[bytes]:

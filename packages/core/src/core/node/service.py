@@ -268,10 +268,10 @@ class NodeService:
             self._server.send(job.address, from_node.Notice("error", text))
         self.loop.stop()  # what is queued is sent after it
 
-    def _printed(self, process: WorkerProcess, stream: int, lines: list[str]) -> None:
+    def _printed(self, process: WorkerProcess, stream: int, lines: list[str], task: str) -> None:
         job = self.jobs[process.job_id]
         if job.log_to_driver:
-            job.logs.add(process.pid, process.name, stream, lines)
+            job.logs.add(process.pid, process.name or task, stream, lines)
 
     def _end(self, address: bytes, cause: DeathCause) -> None:
         """End a worker at once; its lease may be given back before it is dead, but it is not granted again."""

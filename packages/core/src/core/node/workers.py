@@ -52,7 +52,7 @@ class WorkerProcesses:
     Args:
         loop: the daemon's loop.
         zygote: forks them.
-        on_lines: called with (process, stream, lines) of what they print.
+        on_lines: called with (process, stream, lines, name of the task or "") of what they print.
         on_failed: called with (address, kind, reason) when a process cannot be started.
         on_gone: called with (process, status as in ``Exited``) after a process that was started has died.
         on_lost: called when the zygote is gone.
@@ -62,7 +62,7 @@ class WorkerProcesses:
         self,
         loop: Loop,
         zygote: ZygoteClient,
-        on_lines: Callable[[WorkerProcess, int, list[str]], None],
+        on_lines: Callable[[WorkerProcess, int, list[str], str], None],
         on_failed: Callable[[bytes, str, str], None],
         on_gone: Callable[[WorkerProcess, int], None],
         on_lost: Callable[[], None],
@@ -154,7 +154,7 @@ class WorkerProcesses:
         process.pid = message.pid
         self._by_pid[message.pid] = process
         process.output = WorkerOutput(
-            self._loop, stdout, stderr, lambda stream, lines: self._on_lines(process, stream, lines)
+            self._loop, stdout, stderr, lambda stream, lines, name: self._on_lines(process, stream, lines, name)
         )
         if process.doom is not None:
             self._zygote.send(Kill(message.pid, signal.SIGKILL))

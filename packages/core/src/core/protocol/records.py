@@ -130,6 +130,10 @@ class TaskRow(Struct, array_like=True):
     required_resources: dict[str, float] | None = None
 
 
+#: A line of a worker's output that begins so is no output: the rest is the name of the task whose lines follow.
+PRINTED_BY = "\x1e\x1eskate:"
+
+
 class LogLine(Struct, array_like=True):
     """One line a worker printed."""
 

@@ -32,6 +32,7 @@ from core.runtime.interruption import may_interrupt
 from core.runtime.waiting import EventWaiter
 from core.runtime_env import env_dict
 from core.specs import RESOURCE_UNIT
+from core.worker import prints
 from core.worker import running as running_module
 from core.worker.actor import ActorHost
 from core.worker.functions import FunctionTable
@@ -419,6 +420,7 @@ class Executor(Inbox):
             show_gpus(self.gpu_ids)
         options = msgspec.msgpack.decode(message.spec.executor, type=ExecutorOptions)
         host: ActorHost
+        prints.TaskOutput.of_tasks = False
         if options.is_async:
             from core.worker.async_actor import AsyncActorHost  # noqa: PLC0415 - asyncio costs 10 ms and 2 MB
 

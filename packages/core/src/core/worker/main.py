@@ -13,6 +13,7 @@ from core.exceptions import RaySystemError
 from core.protocol import VERSION, to_node
 from core.protocol.zygote import WorkerStart
 from core.runtime.runtime import Runtime
+from core.worker import prints
 from core.worker.executor import Executor
 
 
@@ -31,6 +32,7 @@ def run(start: WorkerStart) -> NoReturn:
         start: what the zygote was told of this worker.
     """
     try:
+        prints.install()
         executor = Executor(start)
         hello = to_node.Hello(VERSION, start.address, "worker", os.getpid(), start.token)
         runtime = Runtime(Path(start.session_dir), hello, executor)
