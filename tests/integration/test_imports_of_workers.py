@@ -95,13 +95,16 @@ def test_without_workers_kept_ready_they_come_and_go() -> None:
 
 
 THREADS = """
+import ctypes
 import numpy
-import threadpoolctl
 import core
+from core.node import numerics
 
 @core.remote(runtime_env={"env_vars": {"OMP_NUM_THREADS": "2"}})
 def threads():
-    return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+    libraries = [ctypes.CDLL(path) for path in numerics._loaded()]
+    getters = [name.replace("_set_", "_get_") for name in numerics._SETTERS]
+    return {getattr(library, name)() for library in libraries for name in getters if hasattr(library, name)}
 
 core.init(num_cpus=1, log_to_driver=False)
 print(core.get(threads.remote()))
