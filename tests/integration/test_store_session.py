@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import core
+from core import current, ids
+from core.util.state import list_objects
 from tests.eventually import eventually
 
 MIB = 1 << 20
@@ -102,3 +104,23 @@ def test_the_spill_directory_of_one_session_is_not_the_next_ones(tmp_path: Path)
         assert spilled_files(session)
         assert not list(elsewhere.iterdir())
         del kept
+
+
+@core.remote(max_retries=0)
+def seal_and_die(object_id: bytes) -> None:
+    """Be a process that dies after it has made an object and before it has told the owner of it."""
+    runtime = current.engine.runtime  # type: ignore[union-attr]
+    runtime.store.create(object_id, MIB)[:] = bytes(MIB)
+    runtime.store.seal(object_id)
+    with runtime.lock:
+        runtime.exchange.announce()
+    assert object_id.hex() in [row.object_id for row in list_objects()]
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_process_made_and_could_not_tell_of_goes_with_it(session: Any) -> None:
+    runtime = current.engine.runtime  # type: ignore[union-attr]
+    for index in range(2):
+        with pytest.raises(core.exceptions.WorkerCrashedError):
+            core.get(seal_and_die.remote(ids.object_id(runtime.next_task_id(), index)))
+    eventually(lambda: not list_objects())

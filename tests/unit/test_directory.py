@@ -103,6 +103,18 @@ def test_a_free_that_overtakes_the_announcement_is_remembered_for_a_while() -> N
     assert oid(2, B) in play.directory.objects
 
 
+def test_a_free_that_overtakes_a_second_copy_is_remembered_while_the_first_is_pinned() -> None:
+    play = Play()
+    made = play.make(1, 1)
+    play.feed(rec.PinWanted(A, 1, made))
+    play.feed(rec.ObjectsFreed(A, [made]))
+    play.feed(rec.ObjectsFreed(A, [made]))
+    offset = play.lend(B, 1)
+    assert play.feed(rec.ObjectsSealed(B, [(made, offset, UNIT)])) == [rec.GiveBack(B, [(offset, UNIT)])]
+    play.feed(rec.ObjectsUnpinned(A, [made]))
+    assert made not in play.directory.objects
+
+
 def test_an_object_made_again_after_it_was_lost_is_taken() -> None:
     play = Play()
     play.feed(rec.PinWanted(B, 1, oid(1)))
@@ -116,6 +128,18 @@ def test_a_second_copy_of_an_object_is_given_back() -> None:
     made = play.make(1, 1)
     offset = play.lend(B, 1)
     assert play.feed(rec.ObjectsSealed(B, [(made, offset, UNIT)])) == [rec.GiveBack(B, [(offset, UNIT)])]
+
+
+def test_owners_are_asked_about_what_a_dead_process_made() -> None:
+    play = Play()
+    made = play.make(1, 1, creator=B, owner=A)
+    play.make(2, 1, creator=B, owner=B)
+    freed = play.make(3, 1, creator=B, owner=A)
+    play.feed(rec.PinWanted(A, 1, freed))
+    play.feed(rec.ObjectsFreed(A, [freed]))
+    assert play.feed(rec.ProcessGone(B)) == [rec.AskOwner(A, [made])]
+    play.feed(rec.ObjectsFreed(A, [made]))
+    assert set(play.directory.objects) == {freed}
 
 
 def test_what_a_process_does_not_have_it_cannot_seal_or_return() -> None:

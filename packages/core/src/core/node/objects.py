@@ -86,6 +86,7 @@ class ObjectService:
             rec.AnswerPin: self._answer_pin,
             rec.AskEvict: lambda do: send(do.address, from_node.Evict(do.request, do.objects)),
             rec.AskTrim: lambda do: send(do.address, from_node.Trim()),
+            rec.AskOwner: lambda do: send(do.address, from_node.Orphans(do.objects)),
             rec.GiveBack: lambda do: send(do.address, from_node.Reclaimed(do.ranges)),
             rec.Spill: lambda do: self._spiller.spill(do.object_id, do.offset, do.size),
             rec.RemoveFile: lambda do: self._spiller.remove(do.path),

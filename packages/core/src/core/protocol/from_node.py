@@ -146,6 +146,12 @@ class Reclaimed(_Msg):
     ranges: list[tuple[int, int]]
 
 
+class Orphans(_Msg):
+    """Objects of the receiver whose maker is dead, maybe before it could tell of them: ``Freed`` those not wanted."""
+
+    objects: list[bytes]
+
+
 class Trim(_Msg):
     """Memory is short: announce unannounced objects (``Sealed``) and give unused ranges back (``ExtentReturn``)."""
 
@@ -245,6 +251,7 @@ FromNode = (
     | Evict
     | Reclaimed
     | Trim
+    | Orphans
     | PlacementGroupReply
     | PlacementGroupUpdate
     | KeyReply

@@ -156,6 +156,14 @@ class Exchange:
         if entry.state != FAILED or ids.owner_of(object_id) not in self._rt.peers.dead:
             self._rt.borrowing.release(object_id)
 
+    def orphans(self, objects: list[bytes]) -> None:
+        """A process died that had made objects of ours: give up those that it did not tell of, or that failed."""
+        for object_id in objects:
+            entry = self._rt.table.entries.get(object_id)
+            if entry is None or entry.state not in (PENDING, STORED):
+                self._rt.store.free(object_id)
+        self.announce()
+
     def unknown_objects(self, objects: list[bytes]) -> None:
         for object_id in objects:
             entry = self._rt.table.entries.get(object_id)

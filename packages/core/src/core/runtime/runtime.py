@@ -313,8 +313,8 @@ class Runtime:
                 self.actors.updated(message.info)
             case from_node.Evict() | from_node.Reclaimed() | from_node.Trim():
                 self.store.handle(message)
-            case from_node.Inquiry():
-                self._report(message)
+            case from_node.Inquiry() | from_node.Orphans():
+                self._answer(message)
             case from_node.PlacementGroupUpdate():
                 self._placement_group(message.info)
             case from_node.Log() | from_node.Notice():
@@ -325,8 +325,11 @@ class Runtime:
             case _:
                 self.inbox.received(self._node, message)
 
-    def _report(self, inquiry: from_node.Inquiry) -> None:
+    def _answer(self, inquiry: from_node.Inquiry | from_node.Orphans) -> None:
         """Tell the node what only this process knows."""
+        if isinstance(inquiry, from_node.Orphans):
+            self.exchange.orphans(inquiry.objects)
+            return
         tasks: list[TaskRow] = []
         running: list[tuple[bytes, int]] = []
         if inquiry.what == "tasks":

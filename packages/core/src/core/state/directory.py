@@ -147,16 +147,20 @@ class Directory:
             self._add_free(offset, size)
         for eviction in process.evictions.values():
             del self.evictions[eviction.request]
+        orphans: dict[bytes, list[bytes]] = {}
         for stored in list(self.objects.values()):
             stored.pins.discard(address)
             stored.waiting = [entry for entry in stored.waiting if entry[0] != address]
             if stored.creator == address:
                 stored.creator, stored.creator_caches = b"", False
+                if not stored.freed and ids.owner_of(stored.id) in self.processes:
+                    orphans.setdefault(ids.owner_of(stored.id), []).append(stored.id)
             if ids.owner_of(stored.id) == address:
                 stored.freed = True
             self._release_if_unused(stored)
         for eviction in process.evictions.values():
             self._count_answer(eviction, set())
+        self._out += [rec.AskOwner(owner, objects) for owner, objects in orphans.items()]
 
     def _drop_pin_waits(self, address: bytes) -> None:
         for object_id, waits in list(self.pin_waits.items()):
@@ -195,7 +199,8 @@ class Directory:
         stored = self.objects.get(object_id)
         if stored is not None:
             # Made again by its task after the owner gave the old copy up: a pinned one is still there, and good.
-            stored.freed = ids.owner_of(object_id) in self._dead
+            given_up = self._early_frees.pop(object_id, None) is not None
+            stored.freed = given_up or ids.owner_of(object_id) in self._dead
             return True
         return self._early_frees.pop(object_id, None) is not None or ids.owner_of(object_id) in self._dead
 
@@ -209,6 +214,8 @@ class Directory:
         for object_id in event.objects:
             stored = self.objects.get(object_id)
             if stored is not None:
+                if stored.freed:  # a copy that was made again is given up, before it is announced
+                    self._early_frees[object_id] = self._now
                 stored.freed = True
                 self._release_if_unused(stored)
             elif self._lost.pop(object_id, None) is None:

@@ -177,6 +177,13 @@ class GiveBack(Struct, frozen=True):
     ranges: list[tuple[int, int]]
 
 
+class AskOwner(Struct, frozen=True):
+    """Tell an owner that the process which made these objects of its died; it may never have heard of them."""
+
+    address: bytes
+    objects: list[bytes]
+
+
 class Spill(Struct, frozen=True):
     """Copy this range of the arena into a file, then say ``Spilled`` or ``SpillFailed``."""
 
@@ -198,7 +205,9 @@ class Complain(Struct, frozen=True):
     text: str
 
 
-Instruction = LendExtent | RefuseExtent | AnswerPin | AskEvict | AskTrim | GiveBack | Spill | RemoveFile | Complain
+Instruction = (
+    LendExtent | RefuseExtent | AnswerPin | AskEvict | AskTrim | AskOwner | GiveBack | Spill | RemoveFile | Complain
+)
 
 #: Phases of an object in the arena: nothing happens; holders were asked to let go; its bytes are being written.
 RESTING, ASKED, SPILLING = "resting", "asked", "spilling"
