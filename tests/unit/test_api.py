@@ -444,3 +444,12 @@ def test_map_checks_its_arguments_at_the_call() -> None:
         core.map(add, [1], batch=1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_cpus"):
         core.map(add, [1], options={"num_cpu": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("tune", "import tune"), ("data", "Coming from Ray"), ("nonsense", "'nonsense'$")]
+)
+def test_a_name_of_ray_that_is_not_there_is_told_of(name: str, advice: str) -> None:
+    with pytest.raises(AttributeError, match=advice):
+        getattr(core, name)
+    assert not hasattr(core, name)

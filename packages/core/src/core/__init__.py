@@ -83,10 +83,24 @@ __all__ = [
 _LAZY_MODULES = frozenset({"actor", "exceptions", "runtime_context", "runtime_env", "util"})
 
 
+#: Names that Ray's core has: those without a counterpart, and what to write for the others.
+_NOT_THERE = frozenset(
+    {"LoggingConfig", "air", "autoscaler", "client", "cross_language", "dag", "data", "experimental", "internal"}
+    | {"java_function", "job_submission", "rllib", "train", "workflow"}
+)
+_MISSING = "; this part of Ray is not there: see 'Coming from Ray' in the documentation"
+_OF_RAY = {
+    "tune": ": sweeps are a distribution of their own, skate-tune; write `import tune`",
+    "serve": ": serving is a distribution of its own, skate-serve; write `import serve`",
+    "cloudpickle": "; write `import cloudpickle`",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name in _LAZY_MODULES:
         return importlib.import_module(f"core.{name}")
-    raise AttributeError(f"module 'core' has no attribute {name!r}")
+    advice = _MISSING if name in _NOT_THERE else _OF_RAY.get(name, "")
+    raise AttributeError(f"module 'core' has no attribute {name!r}{advice}")
 
 
 def __dir__() -> list[str]:
