@@ -37,8 +37,8 @@ def validate(scheduler: Scheduler) -> None:
 def _validate_requests(scheduler: Scheduler) -> None:
     groups = scheduler.groups
     for request in scheduler.queue.all():
-        group = request.spec.strategy.placement_group
-        assert not group or group in groups.groups, "a request waits for a group that is gone"
+        wanted = request.spec.strategy.placement_group
+        assert not wanted or wanted in groups.groups, "a request waits for a group that is gone"
         assert not isinstance(request, GroupRequest) or groups.groups[request.group.placement_group_id] is request.group
     for key, entry in scheduler.queue.infeasible.items():
         request = entry.request
