@@ -35,7 +35,7 @@ class Queue:
     """
 
     def __init__(self, maxsize: int = 0, actor_options: dict[str, Any] | None = None) -> None:
-        self.maxsize = whole_number("maxsize", maxsize)
+        self.maxsize: int = whole_number("maxsize", maxsize)
         if actor_options is not None and not isinstance(actor_options, Mapping):
             raise TypeError(f"actor_options must be a dict, got {type(actor_options).__name__}: {actor_options!r}")
         options = {"max_concurrency": _MAX_BLOCKED_CALLS, **(actor_options or {})}
