@@ -132,6 +132,6 @@ def _store_bytes() -> int:
 def _gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() and device.strip() != "-1"])
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1", "NoDevFiles")])
     devices = Path("/proc/driver/nvidia/gpus")
     return len(list(devices.iterdir())) if devices.is_dir() else 0

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -33,6 +32,7 @@ from core.runtime.waiting import EventWaiter
 from core.runtime_env import env_dict
 from core.specs import RESOURCE_UNIT
 from core.worker import prints
+from core.worker import accelerators
 from core.worker import running as running_module
 from core.worker.actor import ActorHost
 from core.worker.functions import FunctionTable
@@ -250,7 +250,7 @@ class Executor(Inbox):
                 if extra is not None:
                     if extra.resources:
                         facts["assigned_resources"] = {name: amount / RESOURCE_UNIT for name, amount in extra.resources}
-                    facts["gpu_ids"] = list(extra.gpu_ids)
+                    facts["gpu_ids"] = accelerators.ids(extra.gpu_ids)
                     facts["placement_group_id"] = extra.placement_group.hex() or None
                     facts["capture_child_tasks"] = extra.capture_child_tasks
         return facts
@@ -333,7 +333,7 @@ class Executor(Inbox):
         name = (extra.name if extra is not None else "") or function.name
         running = Running(push.task, name, push.depth + 1, connection, extra, function=function.name)
         if extra is not None and extra.gpu_ids:
-            show_gpus(extra.gpu_ids)
+            accelerators.show(extra.gpu_ids)
         function.calls += 1
         exiting = 0 < function.max_calls <= function.calls
         self.execute(running, function.load, push.args, exiting)
@@ -415,9 +415,9 @@ class Executor(Inbox):
     # -- actors -----------------------------------------------------------------------------------------------------
 
     def _start_actor(self, message: from_node.StartActor) -> None:
-        self.gpu_ids = list(message.gpu_ids)
-        if self.gpu_ids:
-            show_gpus(self.gpu_ids)
+        self.gpu_ids = accelerators.ids(message.gpu_ids)
+        if message.gpu_ids:
+            accelerators.show(message.gpu_ids)
         options = msgspec.msgpack.decode(message.spec.executor, type=ExecutorOptions)
         host: ActorHost
         prints.TaskOutput.of_tasks = False
@@ -469,11 +469,6 @@ class Executor(Inbox):
             sys.stderr.flush()
         finally:
             os._exit(code)
-
-
-def show_gpus(gpu_ids: Sequence[int]) -> None:
-    """Let libraries see only the assigned accelerators."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in gpu_ids)
 
 
 #: What an interrupt may always reach, and what else calls user code (see ``core.runtime.interruption``).
