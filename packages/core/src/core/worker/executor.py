@@ -31,8 +31,7 @@ from core.runtime.interruption import may_interrupt
 from core.runtime.waiting import EventWaiter
 from core.runtime_env import env_dict
 from core.specs import RESOURCE_UNIT
-from core.worker import prints
-from core.worker import accelerators
+from core.worker import accelerators, prints
 from core.worker import running as running_module
 from core.worker.actor import ActorHost
 from core.worker.functions import FunctionTable
