@@ -13,7 +13,6 @@ and nothing is written anywhere. What goes on from a checkpoint goes on at that 
 from __future__ import annotations
 
 import heapq
-import itertools
 import random
 import re
 from collections import deque
@@ -111,7 +110,7 @@ class SimulatorBackend(TrialBackend):
         self._taken = 0.0
         #: what happens when: time, number (ties go to what was scheduled first), trial, ticket, whether it is the limit
         self._schedule: list[tuple[float, int, str, int, bool]] = []
-        self._numbers = itertools.count()
+        self._numbers = 0
         self._events: deque[Event] = deque()
 
     @property
@@ -214,7 +213,7 @@ class SimulatorBackend(TrialBackend):
         run.started = run.reported_at = self._now + self._start_s
         if launch.time_limit_s is not None:
             limit = self._now + launch.time_limit_s
-            heapq.heappush(self._schedule, (limit, next(self._numbers), launch.trial_id, launch.attempt, True))
+            heapq.heappush(self._schedule, (limit, self._next_number(), launch.trial_id, launch.attempt, True))
         self._go_on(run, delay=self._start_s)
 
     def _go_on(self, run: _Run, delay: float = 0.0) -> None:
@@ -227,10 +226,14 @@ class SimulatorBackend(TrialBackend):
         seconds = self.table.duration(run.row, run.epoch + 1)
         if self._jitter:
             seconds *= self._rng.lognormvariate(0.0, self._jitter)
-        run.ticket = next(self._numbers)
+        run.ticket = self._next_number()
         heapq.heappush(
             self._schedule, (self._now + delay + seconds, run.ticket, run.launch.trial_id, run.ticket, False)
         )
+
+    def _next_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
 
     def _report(self, run: _Run) -> None:
         """End an epoch."""
