@@ -86,8 +86,8 @@ def pickled_code(what: str, code: Any) -> bytes:
         raise unpicklable_error(what, code, error) from error
     if len(blob) > LARGE_CODE_BYTES:
         advice = (
-            f"the {what} is {len(blob) >> 20:,} MiB when pickled, with what it closes over. Does it use a large variable "
-            "from outside? put() that and pass the reference as an argument."
+            f"the {what} is {len(blob) >> 20:,} MiB when pickled, with what it closes over. Does it use a large "
+            "variable from outside? put() that and pass the reference as an argument."
         )
         if len(blob) > MAX_CODE_BYTES:
             raise ValueError(f"{advice} At most {MAX_CODE_BYTES >> 20} MiB are accepted.")
