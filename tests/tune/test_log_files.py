@@ -93,7 +93,9 @@ def test_every_result_is_in_every_file(running: None, tmp_path: Path) -> None:
         assert {"trial_id", "date", "pid", "hostname", "config", "time_total_s"} <= set(first)
         assert first["pid"] > 0
         with (directory / "progress.csv").open(newline="") as file:
-            assert [row["late"] for row in csv.DictReader(file)] == ["", "", ""] + [str(step) for step in range(3, 50)]
+            # Rows that were written before there was the column end before it.
+            late = [row["late"] or "" for row in csv.DictReader(file)]
+        assert late == ["", "", ""] + [str(step) for step in range(3, 50)]
 
 
 DRIVER = """
