@@ -105,7 +105,7 @@ class StoreProcess:
                 if isinstance(message, from_node.Evict | from_node.Reclaimed | from_node.Trim):
                     self.listening.wait()
                     self.store.handle(message)
-                else:
+                elif not isinstance(message, from_node.Orphans):  # the runtime's business: it knows what is wanted
                     self._replies.pop(message.request).set_result(message)
 
 
