@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conformance.rendezvous import Gate
 from tests.conformance.target import ENGINE, SESSION_OPTIONS, ray
 
 Start = Callable[..., Any]
