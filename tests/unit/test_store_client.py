@@ -56,6 +56,10 @@ class Member:
         message = self.inbox.popleft()
         if isinstance(message, from_node.Evict | from_node.Reclaimed | from_node.Trim):
             self.client.handle(message)
+        elif isinstance(message, from_node.Orphans):  # a dead process made them: who owns them knows which it wants
+            for made in message.objects:
+                if made not in self.world.objects:
+                    self.client.free(made)
         else:
             self.replies[message.request] = message
 
