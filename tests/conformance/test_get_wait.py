@@ -284,6 +284,7 @@ def test_awaiting_references(size: int) -> None:
     assert asyncio.run(sizes()) == [size] * 20
 
 
+@pytest.mark.better_than_ray("a callback of an ObjectRef's future may call get")
 def test_a_callback_of_a_future_may_get() -> None:
     @ray.remote
     def double(value: int) -> int:
