@@ -23,6 +23,8 @@ stamp = $(VENV)/.set-up/$(1)-$(checksum)
 
 # Files of tests that run at a time: one more than cores, since a fifth of the time is spent waiting.
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# A process of tests that dies is not replaced: pytest-xdist waits without end for the files of the one that died.
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --max-worker-restart 0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test versions version check bench docs changelog format clean
@@ -34,7 +36,7 @@ demo: $(call stamp,demo) ## Train thousands of forecasts in parallel on real dat
 
 test: $(call stamp,test) ## Run every test, several files at a time (sets itself up; ARGS="-k name" passes options to pytest)
 	@echo "==> running the tests"
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 versions: ## Run the tests on each supported Python, without PyTorch (VERSIONS="python3.12 /path/to/python" picks)
 	@for python in $(VERSIONS); do \
@@ -44,7 +46,7 @@ versions: ## Run the tests on each supported Python, without PyTorch (VERSIONS="
 	done
 
 version: $(call stamp,version)
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 check: $(call stamp,check) ## Lint, format check, types, room order: all that needs no run
 	@echo "==> ruff check" && $(PY) -m ruff check .
